@@ -145,6 +145,7 @@ export type RequestErrorCode =
   | 'UNAUTHENTICATED'
   | 'FORBIDDEN'
   | 'ROUTE_UNKNOWN'
+  | 'METHOD_NOT_ALLOWED'
   | 'NO_MODEL'
   | 'KEY_UNKNOWN'
   | 'NOT_READY'
