@@ -1,0 +1,72 @@
+/**
+ * The bound on what one customer contributes: at most m records, chosen by keyed hash order.
+ *
+ * Which records stay must depend on that customer's own records only (otherwise removing one customer could change
+ * another's records and the sensitivity would not hold) and must not be steerable from outside, hence a keyed hash:
+ * HMAC-SHA-256 of the record's number under a key of the node (RFC 2104).
+ *
+ * GUARANTEES.md: "Customer contribution bound"
+ */
+import { hmac } from '@noble/hashes/hmac.js';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { PrivacyError } from '../errors.ts';
+
+export const GUARANTEE = 'Customer contribution bound';
+
+/** Order key of a record: any total order that an outsider cannot predict. Must not depend on other customers. */
+export type KeyedHash = (record: string) => string;
+
+/** HMAC-SHA-256 as lower-case hex. @param key at least 16 random bytes of the node, the same for every training. */
+export function hmacKeyedHash(key: Uint8Array): KeyedHash {
+  if (key.length < 16) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'the contribution key needs at least 16 bytes', { where: 'key' });
+  }
+  const encoder = new TextEncoder();
+  return (record) => {
+    let hex = '';
+    for (const byte of hmac(sha256, key, encoder.encode(record))) hex += byte.toString(16).padStart(2, '0');
+    return hex;
+  };
+}
+
+/**
+ * The rows to keep so that no customer has more than `most`.
+ *
+ * @param subjects customer of each row; null is a record without a customer key, which counts as a customer of its
+ *   own (sound only where the contract declares no subject: one record is then the unit).
+ * @param keyedHash order of a customer's surplus records; asked with the record's own name `subject#n`, n being its
+ *   position among that customer's records, so other customers cannot influence it.
+ * @param most m >= 1.
+ * @returns kept row numbers, ascending.
+ */
+export function boundContributions(
+  subjects: readonly (string | null)[],
+  keyedHash: KeyedHash,
+  most: number,
+): Uint32Array {
+  if (!Number.isInteger(most) || most < 1) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'records per customer must be a whole number of at least 1', {
+      where: 'maxRecordsPerSubject',
+    });
+  }
+  const kept: number[] = [];
+  const rowsOf = new Map<string, number[]>();
+  subjects.forEach((subject, row) => {
+    if (subject === null) kept.push(row);
+    else {
+      const rows = rowsOf.get(subject);
+      if (rows === undefined) rowsOf.set(subject, [row]);
+      else rows.push(row);
+    }
+  });
+  for (const [subject, rows] of rowsOf) {
+    if (rows.length <= most) kept.push(...rows);
+    else {
+      const ordered = rows.map((row, n) => ({ row, order: keyedHash(`${subject}#${n}`) }));
+      // Same total order on every machine: hex strings compare by code unit.
+      ordered.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : a.row - b.row));
+      for (const { row } of ordered.slice(0, most)) kept.push(row);
+    }
+  }
+  return Uint32Array.from(kept).sort();
+}

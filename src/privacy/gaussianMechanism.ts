@@ -1,0 +1,78 @@
+/**
+ * The Gaussian mechanism on integer vectors: how much discrete noise a loss needs, and what loss a noise gives.
+ *
+ * Adding N_Z(0, sigma^2) to every coordinate of an integer vector of L2 sensitivity D is mu-GDP with
+ *   mu = D / sqrt(sigma^2 - 4),
+ * up to a factor e^(10^-27) per million coordinates. Proof in GUARANTEES.md: it is, to that factor, a post-processing
+ * of the continuous Gaussian of variance sigma^2 - 4 (convolution lemma, Peikert 2010, theorem 3.1; smoothing of Z by
+ * variance 4). So the discreteness is paid for explicitly, by 4 units of variance, and GDP composition is exact.
+ *
+ * GUARANTEES.md: "Gaussian mechanism on integer vectors"
+ */
+import { PrivacyError } from '../errors.ts';
+import type { RandomSource } from '../random.ts';
+import { discreteGaussianSampler } from './discreteGaussian.ts';
+import { roundUp } from './gdp.ts';
+import { approximately, type Rational, rationalAbove, squareOf } from './rational.ts';
+
+export const GUARANTEE = 'Gaussian mechanism on integer vectors';
+
+/** Variance given up to the discretisation (see above). */
+export const DISCRETISATION_VARIANCE = 4;
+
+/** The noise of one release and the loss it actually has. */
+export interface NoiseLevel {
+  /** Standard-deviation parameter, a multiple of 1/1024. */
+  sigma: Rational;
+  /** Its exact square, the parameter of the sampler. */
+  sigmaSquared: Rational;
+  /** Loss of the release, rounded up; at most the loss asked for. */
+  muSquared: number;
+}
+
+/**
+ * The least noise (to 1/1024) for which a release of the given sensitivity is mu-GDP with mu^2 <= muSquared.
+ *
+ * @param sensitivitySquared square of the L2 sensitivity in the units of the integer grid, > 0.
+ */
+export function noiseFor(sensitivitySquared: number, muSquared: number): NoiseLevel {
+  if (!(sensitivitySquared > 0) || !(muSquared > 0)) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'sensitivity and loss must be positive', { where: 'noiseFor' });
+  }
+  // 2^-48 covers the roundings of the division, the sum and the square root with room to spare.
+  const variance = (sensitivitySquared / muSquared + DISCRETISATION_VARIANCE) * (1 + 2 ** -48);
+  const sigma = rationalAbove(Math.sqrt(variance));
+  const level = { sigma, sigmaSquared: squareOf(sigma) };
+  return { ...level, muSquared: Math.min(muSquared, lossOf(sensitivitySquared, level.sigmaSquared)) };
+}
+
+/** mu^2 of a release with that noise, rounded up. @throws PrivacyError when sigma^2 <= 4: there is no bound then. */
+export function lossOf(sensitivitySquared: number, sigmaSquared: Rational): number {
+  const effective: Rational = {
+    num: sigmaSquared.num - BigInt(DISCRETISATION_VARIANCE) * sigmaSquared.den,
+    den: sigmaSquared.den,
+  };
+  if (effective.num <= 0n) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'the variance must exceed 4', { where: 'sigmaSquared' });
+  }
+  return roundUp((sensitivitySquared / approximately(effective)) * (1 + 2 ** -49));
+}
+
+/**
+ * The histogram plus independent exact discrete Gaussian noise in every coordinate.
+ *
+ * @param histogram exact integers (|x| < 2^52).
+ * @returns exact integers, a new array.
+ */
+export function addNoise(histogram: Float64Array, sigmaSquared: Rational, random: RandomSource): Float64Array {
+  const sample = discreteGaussianSampler(sigmaSquared);
+  const noisy = new Float64Array(histogram.length);
+  for (let i = 0; i < histogram.length; i++) {
+    const value = histogram[i];
+    if (!Number.isSafeInteger(value)) {
+      throw new PrivacyError('PRIVACY_PARAMETER', 'noise is added to exact integers only', { where: `coordinate ${i}` });
+    }
+    noisy[i] = value + sample(random);
+  }
+  return noisy;
+}
