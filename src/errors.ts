@@ -41,7 +41,8 @@ export type ContractErrorCode =
   | 'RECORD_INVALID'
   | 'FILE_UNREADABLE'
   | 'FILE_TRUNCATED'
-  | 'FILE_HEADER_MISMATCH';
+  | 'FILE_HEADER_MISMATCH'
+  | 'FILE_REJECTED';
 export class ContractError extends VeilriskError {
   readonly code: ContractErrorCode;
   constructor(code: ContractErrorCode, message: string, detail?: ErrorDetail) {
@@ -69,6 +70,8 @@ export class LearningError extends VeilriskError {
 }
 
 export type EncryptionErrorCode =
+  | 'FRAME_MALFORMED'
+  | 'FRAME_MISMATCH'
   | 'CIPHERTEXT_MALFORMED'
   | 'CIPHERTEXT_PARAMETERS'
   | 'PUBLIC_KEY_MALFORMED'
@@ -137,6 +140,25 @@ export class FederationError extends VeilriskError {
   }
 }
 
+export type ClientErrorCode = 'SERVICE_UNREACHABLE' | 'SERVICE_REFUSED' | 'REPLY_MALFORMED';
+export class ClientError extends VeilriskError {
+  readonly code: ClientErrorCode;
+  /** HTTP status of the service's refusal; undefined when no reply came. */
+  readonly status: number | undefined;
+  /** The service's own code from its problem document, such as `KEY_UNKNOWN`. */
+  readonly serviceCode: string | undefined;
+  constructor(
+    code: ClientErrorCode,
+    message: string,
+    detail: ErrorDetail & { status?: number; serviceCode?: string } = {},
+  ) {
+    super(message, detail);
+    this.code = code;
+    this.status = detail.status;
+    this.serviceCode = detail.serviceCode;
+  }
+}
+
 export type RequestErrorCode =
   | 'REQUEST_MALFORMED'
   | 'REQUEST_TOO_LARGE'
@@ -168,4 +190,5 @@ export type ErrorCode =
   | AuditErrorCode
   | StoreErrorCode
   | FederationErrorCode
+  | ClientErrorCode
   | RequestErrorCode;
