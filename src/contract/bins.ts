@@ -1,0 +1,90 @@
+/**
+ * Bins of a field: their edges, their order, the one-hot layout of a contract, and the name of a bin.
+ *
+ * A numeric field has value bins 0..B-1 and then `missing`; bin i holds edge[i-1] <= x < edge[i]. A categorical field
+ * has its categories in order, then `other`, then `missing`. A boolean field has false, true, `missing`.
+ *
+ * Edges are computed once from the contract and values are only compared with them, so a value falls into the same
+ * bin wherever the contract is read. Edges of a log1p scale are rounded to 12 significant digits, because the last
+ * bits of expm1 and log1p may differ between engines (ECMA-262 section 21.3 leaves them implementation-approximated).
+ */
+import type { Contract, Field, NumericField } from './contract.ts';
+
+/** Sizes and offsets of the one-hot vector: field k owns coordinates offsets[k] .. offsets[k] + sizes[k] - 1. */
+export interface Layout {
+  sizes: number[];
+  offsets: number[];
+  total: number;
+}
+
+/** Inner cut points of a numeric field, ascending; B bins have B - 1 of them. */
+export function fieldEdges(field: NumericField): number[] {
+  if (field.edges !== undefined) return field.edges;
+  // Safe: a parsed numeric field has `bins` whenever it has no `edges`.
+  const bins = field.bins!;
+  const edges: number[] = [];
+  if (field.scale === 'linear') {
+    for (let i = 1; i < bins; i++) edges.push(field.min + ((field.max - field.min) * i) / bins);
+    return edges;
+  }
+  const shift = Math.max(0, -field.min);
+  const low = Math.log1p(field.min + shift);
+  const high = Math.log1p(field.max + shift);
+  for (let i = 1; i < bins; i++) {
+    edges.push(Number((Math.expm1(low + ((high - low) * i) / bins) - shift).toPrecision(12)));
+  }
+  return edges;
+}
+
+/** Bins of one field, `other` and `missing` included. */
+export function fieldSize(field: Field): number {
+  if (field.kind === 'boolean') return 3;
+  if (field.kind === 'categorical') return field.categories.length + 2;
+  return (field.edges?.length ?? field.bins! - 1) + 2;
+}
+
+/** The bin of a missing value: always the field's last. */
+export function missingBin(field: Field): number {
+  return fieldSize(field) - 1;
+}
+
+/** Index of the bin that holds x, by bisection; x is finite. Values outside the bounds fall into the outer bins. */
+export function locate(edges: ArrayLike<number>, x: number): number {
+  let low = 0;
+  let high = edges.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (x < edges[middle]) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+export function layoutOf(contract: Pick<Contract, 'fields'>): Layout {
+  const sizes = contract.fields.map(fieldSize);
+  const offsets: number[] = [];
+  let total = 0;
+  for (const size of sizes) {
+    offsets.push(total);
+    total += size;
+  }
+  return { sizes, offsets, total };
+}
+
+/** A bin's name for people: an interval, a category, `false`, `true`, `other` or `missing`. */
+export function binTitle(field: Field, bin: number): string {
+  const last = fieldSize(field) - 1;
+  if (!Number.isInteger(bin) || bin < 0 || bin > last) throw new RangeError(`bin must be an integer in 0..${last}`);
+  if (bin === last) return 'missing';
+  if (field.kind === 'boolean') return bin === 1 ? 'true' : 'false';
+  if (field.kind === 'categorical') return field.categories[bin] ?? 'other';
+  const edges = fieldEdges(field);
+  const from = bin === 0 ? field.min : edges[bin - 1];
+  const final = bin === edges.length;
+  const to = final ? field.max : edges[bin];
+  return `${short(from)} to ${final ? '' : 'below '}${short(to)}`;
+}
+
+function short(value: number): string {
+  return String(Number(value.toPrecision(6)));
+}
