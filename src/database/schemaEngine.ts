@@ -1,0 +1,63 @@
+/**
+ * Prisma's schema engine as WebAssembly, loaded in process: no engine binary, no download, works air-gapped.
+ *
+ * Source: @prisma/schema-engine-wasm. Its entry point imports the .wasm file as a module, which not every loader can
+ * do; the glue module and the bytes are bound by hand here, as wasm-bindgen's generated entry does.
+ */
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { PrismaPg } from '@prisma/adapter-pg';
+import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import type { SchemaEngine } from '@prisma/schema-engine-wasm';
+import pg from 'pg';
+
+/**
+ * The adapter splits a script at every semicolon, also inside a function body. PostgreSQL takes the whole script in one
+ * simple query, which makes each migration one transaction besides.
+ */
+class WholeScripts extends PrismaPg {
+  override async connect() {
+    const adapter = await super.connect();
+    adapter.executeScript = async (script) => {
+      await adapter.underlyingDriver().query(script);
+    };
+    return adapter;
+  }
+}
+
+interface Glue {
+  SchemaEngine: typeof SchemaEngine;
+  __wbg_set_wasm(exports: WebAssembly.Exports): void;
+}
+
+let glue: Promise<Glue> | undefined;
+
+async function loadGlue(): Promise<Glue> {
+  const name = '@prisma/schema-engine-wasm/schema_engine_bg';
+  const path = createRequire(import.meta.url).resolve(name);
+  const module: Glue & WebAssembly.ModuleImports = await import(name);
+  const bytes = await readFile(join(dirname(path), 'schema_engine_bg.wasm'));
+  const { instance } = await WebAssembly.instantiate(bytes, { './schema_engine_bg.js': module });
+  module.__wbg_set_wasm(instance.exports);
+  // Safe: wasm-bindgen always exports its start function under this name.
+  (instance.exports.__wbindgen_start as () => void)();
+  return module;
+}
+
+/** Runs `use` with an engine connected to `url`; the engine and its connections are released afterwards. */
+export async function withSchemaEngine<T>(url: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
+  glue ??= loadGlue();
+  const { SchemaEngine } = await glue;
+  // The engine does not close the connections of its adapter: the pool is ours, so that it ends with the call.
+  const pool = new pg.Pool({ connectionString: url, max: 2 });
+  pool.on('error', () => {});
+  const factory = bindMigrationAwareSqlAdapterFactory(new WholeScripts(pool));
+  const engine = await SchemaEngine.new({ datamodels: undefined }, () => {}, factory);
+  try {
+    return await use(engine);
+  } finally {
+    engine.free();
+    await pool.end();
+  }
+}
