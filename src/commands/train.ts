@@ -1,0 +1,114 @@
+/** `veilrisk train`: the operator proposes a training plan, follows it, and fetches the signed model. */
+import { writeFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import {
+  describePlan,
+  openOperator,
+  planProgress,
+  propose,
+  publishedModel,
+  readContract,
+  readJson,
+  writePlan,
+} from '../operations/trainingPlans.ts';
+import { integerOption, numberOption } from './options.ts';
+
+interface OperatorFlags {
+  roster: string;
+  operatorKey: string;
+  aggregator?: string;
+}
+
+const FOLLOW_MS = 500;
+
+export function registerTrain(program: Command): void {
+  const train = program.command('train').description('propose and follow a federated training plan (operator)');
+
+  operatorFlags(train.command('propose'))
+    .description('say what a plan costs in privacy, sign it and send it to the aggregator')
+    .requiredOption('--contract FILE', 'feature contract all banks hold')
+    .option('--epsilon NUMBER', 'privacy loss of each bank over the whole plan', numberOption, 1)
+    .option('--delta NUMBER', 'probability that the loss is larger', numberOption, 1e-6)
+    .option('--rows NUMBER', 'rows a bank is expected to train on, a public estimate', integerOption, 10_000)
+    .option('--quorum NUMBER', 'sites a round needs', integerOption)
+    .option('--rounds NUMBER', 'gradient rounds', integerOption)
+    .option('--round-deadline-ms NUMBER', 'how long a round waits for its last sites', integerOption)
+    .option('--plan FILE', 'propose this plan instead of writing one')
+    .option('--dry-run', 'print the plan and its privacy statement, send nothing')
+    .option('--json', 'print {planId, planHash} as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract contracts/taiwan.json --dry-run
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract contracts/taiwan.json --epsilon 1`,
+    )
+    .action(async (flags) => {
+      const operator = await openOperator(operatorPaths(flags));
+      const contract = await readContract(flags.contract);
+      const plan = flags.plan
+        ? ((await readJson(flags.plan)) as ReturnType<typeof writePlan>)
+        : writePlan(operator.roster, { ...flags, contract, expectedRows: flags.rows });
+      if (!flags.json) process.stderr.write(`${describePlan(plan).join('\n')}\n`);
+      if (flags.dryRun) {
+        process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
+        return;
+      }
+      const receipt = await propose(operator, plan, contract);
+      process.stdout.write(flags.json ? `${JSON.stringify(receipt)}\n` : `proposed plan ${receipt.planId}\n`);
+    });
+
+  operatorFlags(train.command('status'))
+    .description('state of a plan: who accepted, which round is open, why it ended')
+    .argument('<plan>', 'plan id')
+    .option('--follow', 'print changes until the plan ends')
+    .option('--json', 'print the whole report as JSON')
+    .addHelpText(
+      'after',
+      `
+Example:
+  $ veilrisk train status 0b8f... --roster roster.json --operator-key operator.pem --follow`,
+    )
+    .action(async (planId: string, flags) => {
+      const operator = await openOperator(operatorPaths(flags));
+      let last = '';
+      for (;;) {
+        const report = await planProgress(operator, planId);
+        const line = flags.json
+          ? JSON.stringify(report)
+          : `${report.state} round ${report.round}/${report.of}, ${report.contributions} contributions${report.reason ? `: ${report.code} ${report.reason}` : ''}`;
+        if (line !== last) process.stdout.write(`${line}\n`);
+        last = line;
+        if (!flags.follow || report.state === 'completed' || report.state === 'aborted') return;
+        await new Promise((done) => setTimeout(done, FOLLOW_MS));
+      }
+    });
+
+  operatorFlags(train.command('model'))
+    .description('fetch the signed model of a completed plan and check its signature')
+    .argument('<plan>', 'plan id')
+    .requiredOption('--out FILE', 'where to write {model, evidence}')
+    .addHelpText(
+      'after',
+      `
+Example:
+  $ veilrisk train model 0b8f... --roster roster.json --operator-key operator.pem --out model.json`,
+    )
+    .action(async (planId: string, flags) => {
+      const operator = await openOperator(operatorPaths(flags));
+      const signed = await publishedModel(operator, planId);
+      await writeFile(flags.out, `${JSON.stringify(signed, null, 2)}\n`);
+      process.stdout.write(`model ${signed.evidence.modelHash} written to ${flags.out}\n`);
+    });
+}
+
+function operatorFlags(command: Command): Command {
+  return command
+    .requiredOption('--roster FILE', 'consortium roster')
+    .requiredOption('--operator-key FILE', "operator's Ed25519 key (PEM)")
+    .option('--aggregator URL', "overrides the roster's address of the aggregator");
+}
+
+function operatorPaths(flags: OperatorFlags): { roster: string; key: string; url: string | undefined } {
+  return { roster: flags.roster, key: flags.operatorKey, url: flags.aggregator };
+}

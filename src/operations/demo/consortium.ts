@@ -1,0 +1,141 @@
+/**
+ * A whole consortium on one machine: an aggregator and some bank nodes, each its own process with its own keys and its
+ * own database, joined by a roster of their public keys. Only what a real consortium would exchange passes between
+ * them: public keys, the roster, and the protocol.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Part, Supervisor } from './supervisor.ts';
+
+const START_TIMEOUT_MS = 60_000;
+
+export interface BankSpec {
+  /** Site id: a-z, 0-9 and "-". */
+  name: string;
+  /** Training rows (CSV). */
+  trainingFile: string;
+}
+
+export interface Bank extends BankSpec {
+  dataDir: string;
+  url: string;
+  part: Part;
+}
+
+export interface Consortium {
+  workspace: string;
+  rosterFile: string;
+  operatorKeyFile: string;
+  aggregatorUrl: string;
+  aggregator: Part;
+  banks: Bank[];
+  restartAggregator(): Promise<Part>;
+  restartBank(bank: Bank): Promise<Part>;
+}
+
+export interface ConsortiumOptions {
+  supervisor: Supervisor;
+  /** A directory the database user can enter. */
+  workspace: string;
+  contractFile: string;
+  banks: readonly BankSpec[];
+  /** What every bank allows in total, over all plans. */
+  budget: { epsilon: number; delta: number };
+  minimumQuorum: number;
+  /** Called as soon as a bank's rows are in its database. */
+  onImported?: (bank: string, summary: ImportSummary) => void;
+}
+
+export interface ImportSummary {
+  read: number;
+  accepted: number;
+  rejected: number;
+}
+
+/** Initialises, imports and starts everything; resolves when every part answers. */
+export async function startConsortium(options: ConsortiumOptions): Promise<Consortium> {
+  const { supervisor, workspace } = options;
+  const aggregatorDir = join(workspace, 'aggregator');
+  const rosterFile = join(workspace, 'roster.json');
+  await mkdir(workspace, { recursive: true });
+
+  const [aggregatorIdentity, ...sites] = await Promise.all([
+    supervisor.run('aggregator-init', ['aggregator', 'init', '--data-dir', aggregatorDir, '--json']),
+    ...options.banks.map(({ name }) =>
+      supervisor.run(`${name}-init`, [
+        ...['node', 'init', '--data-dir', join(workspace, name), '--name', name, '--json'],
+        ...['--budget-epsilon', String(options.budget.epsilon), '--budget-delta', String(options.budget.delta)],
+      ]),
+    ),
+  ]);
+  const parties = JSON.parse(aggregatorIdentity) as { aggregator: object; operator: object };
+  const roster = {
+    format: 'veilrisk-roster/1',
+    consortium: 'demo consortium',
+    version: 1,
+    minimumQuorum: options.minimumQuorum,
+    ...parties,
+    sites: sites.map((output) => JSON.parse(output) as object),
+  };
+  await writeFile(rosterFile, `${JSON.stringify(roster, null, 2)}\n`);
+
+  let aggregatorPort = 0;
+  const startAggregator = async (): Promise<Part> => {
+    const part = supervisor.start('aggregator', [
+      ...['aggregator', 'start', '--data-dir', aggregatorDir, '--roster', rosterFile],
+      ...['--port', String(aggregatorPort), '--events'],
+    ]);
+    supervisor.watchDatabase(join(aggregatorDir, 'postgres'));
+    const ready = await part.waitFor(({ event }) => event === 'ready', START_TIMEOUT_MS);
+    // A restarted aggregator has to answer where its sites look for it.
+    aggregatorPort = Number(new URL(String(ready.url)).port);
+    return part;
+  };
+  const aggregator = await startAggregator();
+  const aggregatorUrl = `https://localhost:${aggregatorPort}`;
+
+  const startBank = async (name: string): Promise<{ part: Part; url: string }> => {
+    const dataDir = join(workspace, name);
+    const part = supervisor.start(name, [
+      ...['node', 'start', '--data-dir', dataDir, '--port', '0', '--events'],
+      ...['--roster', rosterFile, '--aggregator', aggregatorUrl],
+    ]);
+    supervisor.watchDatabase(join(dataDir, 'postgres'));
+    const ready = await part.waitFor(({ event }) => event === 'ready', START_TIMEOUT_MS);
+    return { part, url: String(ready.url) };
+  };
+  const banks = await Promise.all(
+    options.banks.map(async (spec): Promise<Bank> => {
+      const dataDir = join(workspace, spec.name);
+      supervisor.watchDatabase(join(dataDir, 'postgres'));
+      const output = await supervisor.run(`${spec.name}-import`, [
+        ...['import', '--data-dir', dataDir, '--contract', options.contractFile, '--data', spec.trainingFile, '--json'],
+      ]);
+      options.onImported?.(spec.name, JSON.parse(output) as ImportSummary);
+      return { ...spec, dataDir, ...(await startBank(spec.name)) };
+    }),
+  );
+
+  const consortium: Consortium = {
+    workspace,
+    rosterFile,
+    operatorKeyFile: join(aggregatorDir, 'operator.pem'),
+    aggregatorUrl,
+    aggregator,
+    banks,
+    async restartAggregator() {
+      consortium.aggregator = await startAggregator();
+      return consortium.aggregator;
+    },
+    async restartBank(bank) {
+      Object.assign(bank, await startBank(bank.name));
+      return bank.part;
+    },
+  };
+  return consortium;
+}
+
+/** The roster file as a JSON value. */
+export async function readRoster(file: string): Promise<unknown> {
+  return JSON.parse(await readFile(file, 'utf8'));
+}

@@ -1,0 +1,110 @@
+/**
+ * The operator's side of training: write a plan from public facts, say what it costs, propose it, follow it, and fetch
+ * the signed model. Runs wherever the operator's key is; needs no node and no database.
+ */
+import { readFile } from 'node:fs/promises';
+import {
+  fetchModel,
+  type PlanReport,
+  planStatus,
+  proposePlan,
+  type SignedModel,
+} from '../../federated/protocol/client.ts';
+import { IdentityKey } from '../../federated/protocol/identity.ts';
+import { parseRoster, type Roster } from '../../federated/protocol/roster.ts';
+import { type Contract, parseContract } from '../contract/contract.ts';
+import { RequestError } from '../errors.ts';
+import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
+import { privacyStatement } from '../learning/statement.ts';
+
+export interface Operator {
+  roster: Roster;
+  operatorKey: IdentityKey;
+  /** Overrides the roster's address of the aggregator. */
+  url?: string;
+}
+
+export interface PlanWishes {
+  contract: Contract;
+  epsilon: number;
+  delta: number;
+  /** Rows a site is expected to train on, a public estimate. */
+  expectedRows: number;
+  quorum?: number | undefined;
+  rounds?: number | undefined;
+  roundDeadlineMs?: number | undefined;
+}
+
+/** Reads the roster and the operator's key. Throws ROSTER_INVALID or FILE-like CONFIGURATION errors. */
+export async function openOperator(paths: {
+  roster: string;
+  key: string;
+  url?: string | undefined;
+}): Promise<Operator> {
+  const roster = parseRoster(await readJson(paths.roster));
+  const operatorKey = await IdentityKey.load(paths.key);
+  return { roster, operatorKey, ...(paths.url === undefined ? {} : { url: paths.url }) };
+}
+
+export async function readContract(path: string): Promise<Contract> {
+  return parseContract(await readJson(path));
+}
+
+/** A plan for every site of the roster, by the rules of `defaultPlan` where no wish is given. */
+export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
+  const sites = roster.sites.length;
+  const plan = defaultPlan({
+    contract: wishes.contract,
+    epsilon: wishes.epsilon,
+    delta: wishes.delta,
+    sites,
+    quorum: wishes.quorum ?? Math.max(roster.minimumQuorum, Math.ceil((2 * sites) / 3)),
+    expectedRows: wishes.expectedRows,
+  });
+  return parsePlan({
+    ...plan,
+    rounds: wishes.rounds ?? plan.rounds,
+    roundDeadlineMs: wishes.roundDeadlineMs ?? plan.roundDeadlineMs,
+  });
+}
+
+/** The privacy statement of a plan, line by line, for people. */
+export function describePlan(plan: TrainingPlan): string[] {
+  return privacyStatement(plan).text;
+}
+
+export function propose(
+  operator: Operator,
+  plan: TrainingPlan,
+  contract: Contract,
+  acceptanceDeadlineMs?: number,
+): Promise<{ planId: string; planHash: string }> {
+  return proposePlan({ ...operator, plan, contract, ...(acceptanceDeadlineMs ? { acceptanceDeadlineMs } : {}) });
+}
+
+export function planProgress({ roster, operatorKey, url }: Operator, planId: string): Promise<PlanReport> {
+  return planStatus({ roster, key: operatorKey, planId, ...(url === undefined ? {} : { url }) });
+}
+
+export function publishedModel({ roster, operatorKey, url }: Operator, planId: string): Promise<SignedModel> {
+  return fetchModel({ roster, key: operatorKey, planId, ...(url === undefined ? {} : { url }) });
+}
+
+/** @throws RequestError CONFIGURATION when the file cannot be read or is not JSON. */
+export async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new RequestError('CONFIGURATION', 'a file cannot be read', {
+      where: path,
+      fix: 'check the path and who may read it',
+      cause,
+    });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new RequestError('CONFIGURATION', 'a file is not JSON', { where: path, fix: 'correct the file', cause });
+  }
+}
