@@ -1,21 +1,12 @@
 /**
- * Bins of a field: their edges, their order, the one-hot layout of a contract, and the name of a bin.
- *
- * A numeric field has value bins 0..B-1 and then `missing`; bin i holds edge[i-1] <= x < edge[i]. A categorical field
- * has its categories in order, then `other`, then `missing`. A boolean field has false, true, `missing`.
+ * Bins of a field: their edges, the bin of a value, and the name of a bin. Their order is in layout.ts.
  *
  * Edges are computed once from the contract and values are only compared with them, so a value falls into the same
  * bin wherever the contract is read. Edges of a log1p scale are rounded to 12 significant digits, because the last
  * bits of expm1 and log1p may differ between engines (ECMA-262 section 21.3 leaves them implementation-approximated).
  */
-import type { Contract, Field, NumericField } from './contract.ts';
-
-/** Sizes and offsets of the one-hot vector: field k owns coordinates offsets[k] .. offsets[k] + sizes[k] - 1. */
-export interface Layout {
-  sizes: number[];
-  offsets: number[];
-  total: number;
-}
+import type { Field, NumericField } from './contract.ts';
+import { fieldSize } from './layout.ts';
 
 /** Inner cut points of a numeric field, ascending; B bins have B - 1 of them. */
 export function fieldEdges(field: NumericField): number[] {
@@ -36,18 +27,6 @@ export function fieldEdges(field: NumericField): number[] {
   return edges;
 }
 
-/** Bins of one field, `other` and `missing` included. */
-export function fieldSize(field: Field): number {
-  if (field.kind === 'boolean') return 3;
-  if (field.kind === 'categorical') return field.categories.length + 2;
-  return (field.edges?.length ?? field.bins! - 1) + 2;
-}
-
-/** The bin of a missing value: always the field's last. */
-export function missingBin(field: Field): number {
-  return fieldSize(field) - 1;
-}
-
 /** Index of the bin that holds x, by bisection; x is finite. Values outside the bounds fall into the outer bins. */
 export function locate(edges: ArrayLike<number>, x: number): number {
   let low = 0;
@@ -58,17 +37,6 @@ export function locate(edges: ArrayLike<number>, x: number): number {
     else low = middle + 1;
   }
   return low;
-}
-
-export function layoutOf(contract: Pick<Contract, 'fields'>): Layout {
-  const sizes = contract.fields.map(fieldSize);
-  const offsets: number[] = [];
-  let total = 0;
-  for (const size of sizes) {
-    offsets.push(total);
-    total += size;
-  }
-  return { sizes, offsets, total };
 }
 
 /** A bin's name for people: an interval, a category, `false`, `true`, `other` or `missing`. */

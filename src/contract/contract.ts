@@ -14,7 +14,8 @@ import { ContractError, type FieldIssue } from '../errors.ts';
 import { ruleIssues } from './rules.ts';
 import { type ContractDocument, contractSchema, DEFAULT_BINS } from './schema.ts';
 
-export { binTitle, fieldEdges, layoutOf } from './bins.ts';
+export { binTitle, fieldEdges } from './bins.ts';
+export { type Layout, layoutOf } from './layout.ts';
 export { binRecord } from './record.ts';
 export { createRowParser, type ParsedRow, type RowIssues } from './row.ts';
 

@@ -6,8 +6,9 @@
  * rules and repeat no value.
  */
 import { ContractError, type FieldIssue } from '../errors.ts';
-import { fieldEdges, locate, missingBin } from './bins.ts';
+import { fieldEdges, locate } from './bins.ts';
 import type { Contract, Field } from './contract.ts';
+import { missingBin } from './layout.ts';
 import { MAX_TEXT } from './schema.ts';
 
 /** One bin per field in contract order, and the names of the fields whose value was outside the bounds. */

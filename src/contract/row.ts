@@ -5,8 +5,9 @@
  * Issues name fields and rules and repeat no cell.
  */
 import { ContractError, type FieldIssue } from '../errors.ts';
-import { fieldEdges, fieldSize, locate } from './bins.ts';
+import { fieldEdges, locate } from './bins.ts';
 import type { Contract, Field } from './contract.ts';
+import { fieldSize } from './layout.ts';
 import { MAX_TEXT } from './schema.ts';
 
 export interface ParsedRow {

@@ -4,8 +4,9 @@
  * Each rule exists because breaking it would let one document be read in two ways, or make a bin unreachable.
  */
 import type { FieldIssue } from '../errors.ts';
-import { fieldEdges, fieldSize } from './bins.ts';
+import { fieldEdges } from './bins.ts';
 import type { Contract, NumericField } from './contract.ts';
+import { fieldSize } from './layout.ts';
 import { MAX_TOTAL_BINS } from './schema.ts';
 
 /** Every rule the contract breaks, with the path of the place; empty when it is sound. */

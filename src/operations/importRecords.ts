@@ -1,0 +1,1 @@
+export { fingerprintFile, readRows } from './readRows.ts';

@@ -1,0 +1,182 @@
+/**
+ * A CSV file, plain or gzip, read through a contract as a stream of parsed rows.
+ *
+ * Memory stays constant whatever the file's size. A row that breaks a rule is handed on with its issues; what makes
+ * the whole file untrustworthy (columns, compression, a cut end) is thrown. Whether a file is gzip is told by its first
+ * bytes and not by its name.
+ */
+import { createHash } from 'node:crypto';
+import type { ReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip } from 'node:zlib';
+import { CsvError, type Info, parse } from 'csv-parse';
+import { type Contract, createRowParser, type ParsedRow } from '../contract/contract.ts';
+import type { RowParserOptions } from '../contract/row.ts';
+import { ContractError, type FieldIssue, VeilriskError } from '../errors.ts';
+
+/** A row of the file that fits the contract. `line` is the number of its (last) line, from 1. */
+export type AcceptedRow = ParsedRow & { line: number };
+export interface RejectedRow {
+  line: number;
+  issues: FieldIssue[];
+}
+
+/** Bytes of the file as it is stored that were read so far. */
+export type Progress = (bytesRead: number) => void;
+
+const MAX_ROW_BYTES = 1 << 20;
+
+interface SourceFile {
+  raw: ReadStream;
+  gzip: boolean;
+  bytes: number;
+}
+
+/** SHA-256 (hex) and length of the file's content after decompression; `zcat FILE | sha256sum` gives the same. */
+export async function fingerprintFile(path: string): Promise<{ sha256: string; bytes: number; storedBytes: number }> {
+  const source = await openSource(path);
+  const hash = createHash('sha256');
+  let bytes = 0;
+  const consume = async (chunks: AsyncIterable<Buffer>) => {
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      bytes += chunk.length;
+    }
+  };
+  try {
+    if (source.gzip) await pipeline(source.raw, createGunzip(), consume);
+    else await pipeline(source.raw, consume);
+  } catch (error) {
+    throw fileError(error, path);
+  }
+  return { sha256: hash.digest('hex'), bytes, storedBytes: source.bytes };
+}
+
+/**
+ * Yields every row of the file in order.
+ *
+ * Fails with FILE_HEADER_MISMATCH, FILE_TRUNCATED or FILE_UNREADABLE. `onContent` is called once at the end with the
+ * SHA-256 of what was read, so that a caller can tell whether the file changed since it was fingerprinted.
+ */
+export async function* readRows(
+  contract: Contract,
+  path: string,
+  onProgress?: Progress,
+  options: RowParserOptions & { onContent?: (sha256: string) => void } = {},
+): AsyncGenerator<AcceptedRow | RejectedRow, void, undefined> {
+  const source = await openSource(path);
+  const { csv } = contract;
+  const skipped: RejectedRow[] = [];
+  const parser = parse({
+    delimiter: csv.delimiter,
+    trim: csv.trim,
+    bom: true,
+    ...(csv.comment === null ? {} : { comment: csv.comment, comment_no_infix: true }),
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
+    skip_records_with_error: true,
+    max_record_size: MAX_ROW_BYTES,
+  });
+  let unclosedQuote = false;
+  parser.on('skip', (error: CsvError | undefined) => {
+    if (error?.code === 'CSV_QUOTE_NOT_CLOSED') unclosedQuote = true;
+    const line = error instanceof CsvError && typeof error.lines === 'number' ? error.lines : 0;
+    skipped.push({ line, issues: [{ field: '(row)', rule: 'must be well-formed CSV' }] });
+  });
+  const hash = createHash('sha256');
+  let lastByte = 0x0a;
+  const observe = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      hash.update(chunk);
+      if (chunk.length > 0) lastByte = chunk[chunk.length - 1];
+      done(null, chunk);
+    },
+  });
+  if (onProgress) source.raw.on('data', () => onProgress(source.raw.bytesRead));
+
+  let parseRow = csv.header ? null : createRowParser(contract, null, options);
+  let cutRow = false;
+  const flow = source.gzip
+    ? pipeline(source.raw, createGunzip(), observe, parser)
+    : pipeline(source.raw, observe, parser);
+  // The failure reaches the loop below through the parser; this only keeps it from being unhandled as well.
+  flow.catch(() => {});
+  try {
+    for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: Info }>) {
+      if (parseRow === null) {
+        parseRow = createRowParser(contract, record, options);
+        continue;
+      }
+      while (skipped.length > 0) yield skipped.shift()!;
+      const row = parseRow(record, info.lines);
+      cutRow = 'issues' in row;
+      // Safe: a row parser makes a new object for every row; nobody else holds it.
+      yield Object.assign(row, { line: info.lines });
+    }
+    await flow;
+  } catch (error) {
+    throw fileError(error, path);
+  } finally {
+    parser.destroy();
+    source.raw.destroy();
+  }
+  if (unclosedQuote || (cutRow && lastByte !== 0x0a)) {
+    throw new ContractError('FILE_TRUNCATED', 'The file ends in the middle of a row', {
+      where: path,
+      fix: 'Get a complete copy of the file.',
+    });
+  }
+  while (skipped.length > 0) yield skipped.shift()!;
+  if (parseRow === null) {
+    throw new ContractError('FILE_HEADER_MISMATCH', 'The file has no header line', {
+      where: path,
+      fix: 'Give a file whose first line names the columns.',
+    });
+  }
+  options.onContent?.(hash.digest('hex'));
+}
+
+async function openSource(path: string): Promise<SourceFile> {
+  try {
+    const handle = await open(path, 'r');
+    const { size } = await handle.stat();
+    const magic = Buffer.alloc(2);
+    await handle.read(magic, 0, 2, 0);
+    return {
+      raw: handle.createReadStream({ start: 0, highWaterMark: 1 << 18 }) as ReadStream,
+      gzip: magic[0] === 0x1f && magic[1] === 0x8b,
+      bytes: size,
+    };
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+function fileError(error: unknown, path: string): unknown {
+  if (error instanceof VeilriskError) return error;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (code === 'Z_BUF_ERROR') {
+    return new ContractError('FILE_TRUNCATED', 'The compressed file ends too early', {
+      where: path,
+      fix: 'Get a complete copy of the file.',
+      cause: error,
+    });
+  }
+  const known: Record<string, string> = {
+    ENOENT: 'The file does not exist',
+    EACCES: 'The file may not be read by this user',
+    EISDIR: 'This is a folder and not a file',
+    Z_DATA_ERROR: 'The compressed file is damaged',
+  };
+  if (code in known || code.startsWith('CSV_') || code.startsWith('Z_') || code.startsWith('E')) {
+    return new ContractError('FILE_UNREADABLE', known[code] ?? `The file cannot be read (${code})`, {
+      where: path,
+      fix: 'Check the path and that the file is CSV text, plain or compressed with gzip.',
+      cause: error,
+    });
+  }
+  return error;
+}
