@@ -58,7 +58,7 @@ export function addEvent(
 
 /** Indices of the events in time order; events of one second keep the order in which they were recorded. */
 export function timeOrder(events: Events): Uint32Array {
-  // Time below 2^32 s times 2^21 would lose the index of long runs, so the key is split at the capacity instead.
+  // Time and index in one number, which typed arrays sort natively: below 2^25 s times 5e7 events, so exact in 53 bits.
   const keys = new Float64Array(events.count);
   for (let at = 0; at < events.count; at++) keys[at] = events.time[at] * events.count + at;
   keys.sort();

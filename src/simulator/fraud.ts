@@ -9,7 +9,15 @@ import { FRAUD_PATTERNS } from './banks.ts';
 import { AUTHENTICATED, addEvent, CHIP, type Events, MAGSTRIPE, PLAIN } from './events.ts';
 import type { SimulatorRandom } from './random.ts';
 import { DAY, entryOf, momentOf } from './spending.ts';
-import { type Customers, MERCHANT_CATEGORIES, type MerchantCategory, nearestOf, type Terminals } from './world.ts';
+import {
+  type Customers,
+  KNOWN_ONLINE,
+  KNOWN_SHOPS,
+  MERCHANT_CATEGORIES,
+  type MerchantCategory,
+  nearestOf,
+  type Terminals,
+} from './world.ts';
 
 interface Scene {
   events: Events;
@@ -53,7 +61,7 @@ function compromiseCard(scene: Scene, pattern: number, limit: number): void {
     const terminal = online
       ? onlineIn(scene, ['electronics', 'retail', 'digital', 'travel', 'services'])
       : random.below(terminals.shops);
-    const amount = customers.usualAmount[customer] * random.logNormal(2.4, 0.75);
+    const amount = customers.usualAmount[customer] * random.logNormal(2.2, 0.75);
     const entry = online ? (random.chance(0.3) ? AUTHENTICATED : PLAIN) : random.chance(0.4) ? MAGSTRIPE : CHIP;
     addEvent(events, within(scene, time), customer, terminal, amount, entry, pattern);
     time += random.exponential(random.chance(0.5) ? 900 : 4 * 3600);
@@ -71,9 +79,9 @@ function compromiseTerminal(scene: Scene, pattern: number, limit: number): void 
   const lasts = (1 + 3 * random.uniform()) * DAY;
   const cards = 6 + random.below(14);
   for (let at = 0; at < cards && events.count < limit; at++) {
-    const customer = random.below(customers.count);
+    const customer = cardNear(scene, terminal);
     const amount = customers.usualAmount[customer] * terminals.amountFactor[terminal] * random.logNormal(1.3, 0.6);
-    const entry = random.chance(0.6) ? MAGSTRIPE : entryOf(terminal, amount, terminals, random);
+    const entry = random.chance(0.5) ? MAGSTRIPE : entryOf(terminal, amount, terminals, random);
     addEvent(events, within(scene, start + random.uniform() * lasts), customer, terminal, amount, entry, pattern);
   }
 }
@@ -84,8 +92,9 @@ function spendLarge(scene: Scene, pattern: number): void {
   const customer = random.below(customers.count);
   const online = random.chance(0.3);
   const goods: MerchantCategory[] = ['electronics', 'jewellery', 'travel', 'retail'];
-  const terminal = online ? onlineIn(scene, goods) : shopIn(scene, goods);
-  const amount = customers.usualAmount[customer] * random.logNormal(7.5, 0.6);
+  const familiar = customers.known[customer * (KNOWN_SHOPS + KNOWN_ONLINE) + random.below(KNOWN_SHOPS)];
+  const terminal = online ? onlineIn(scene, goods) : random.chance(0.2) ? familiar : shopIn(scene, goods);
+  const amount = customers.usualAmount[customer] * random.logNormal(5.5, 0.6);
   const entry = online ? (random.chance(0.45) ? AUTHENTICATED : PLAIN) : entryOf(terminal, amount, terminals, random);
   addEvent(events, momentOf(scene.days, random), customer, terminal, amount, entry, pattern);
 }
@@ -98,7 +107,7 @@ function testCard(scene: Scene, pattern: number, limit: number): void {
   const tests = 1 + random.below(3);
   for (let at = 0; at < tests && events.count < limit; at++) {
     const terminal = onlineIn(scene, ['digital', 'services', 'entertainment']);
-    const entry = random.chance(0.25) ? AUTHENTICATED : PLAIN;
+    const entry = random.chance(0.35) ? AUTHENTICATED : PLAIN;
     addEvent(events, within(scene, time), customer, terminal, random.logNormal(2.2, 0.8), entry, pattern);
     time += random.exponential(240);
   }
@@ -107,6 +116,20 @@ function testCard(scene: Scene, pattern: number, limit: number): void {
   const amount = customers.usualAmount[customer] * random.logNormal(4, 0.6);
   const entry = random.chance(0.3) ? AUTHENTICATED : PLAIN;
   addEvent(events, within(scene, time + random.exponential(1800)), customer, terminal, amount, entry, pattern);
+}
+
+/** The customer who lives nearest to the terminal among a few drawn at random. */
+function cardNear({ customers, terminals, random }: Scene, terminal: number): number {
+  let best = random.below(customers.count);
+  for (let draw = 1; draw < 6; draw++) {
+    const other = random.below(customers.count);
+    if (distanceTo(terminal, other) < distanceTo(terminal, best)) best = other;
+  }
+  return best;
+
+  function distanceTo(shop: number, customer: number): number {
+    return Math.hypot(terminals.x[shop] - customers.x[customer], terminals.y[shop] - customers.y[customer]);
+  }
 }
 
 /** Keeps a burst that runs over the end inside the simulated days. */

@@ -54,7 +54,7 @@ function addPayment(
   random: SimulatorRandom,
 ): void {
   const terminal = placeOf(customer, customers, terminals, random);
-  const rare = random.chance(0.03) ? random.logNormal(5, 0.5) : 1;
+  const rare = random.chance(0.05) ? random.logNormal(4.5, 0.5) : 1;
   const amount = customers.usualAmount[customer] * terminals.amountFactor[terminal] * random.logNormal(0.9, 0.6) * rare;
   addEvent(events, time, customer, terminal, amount, entryOf(terminal, amount, terminals, random), 0);
 }
@@ -63,18 +63,18 @@ function placeOf(customer: number, customers: Customers, terminals: Terminals, r
   const first = customer * (KNOWN_SHOPS + KNOWN_ONLINE);
   const kind = random.uniform();
   if (random.chance(customers.onlineShare[customer])) {
-    return kind < 0.55
+    return kind < 0.45
       ? customers.known[first + KNOWN_SHOPS + random.below(KNOWN_ONLINE)]
       : terminals.shops + random.below(terminals.count - terminals.shops);
   }
-  if (kind < 0.7) return customers.known[first + random.below(KNOWN_SHOPS)];
-  if (kind < 0.93) return nearestOf(4, customers.x[customer], customers.y[customer], terminals, random.below);
+  if (kind < 0.6) return customers.known[first + random.below(KNOWN_SHOPS)];
+  if (kind < 0.92) return nearestOf(4, customers.x[customer], customers.y[customer], terminals, random.below);
   return random.below(terminals.shops);
 }
 
 /** How the card is usually read at a terminal; index into ENTRY_MODES. */
 export function entryOf(terminal: number, amount: number, terminals: Terminals, random: SimulatorRandom): number {
-  if (terminal >= terminals.shops) return random.chance(0.68) ? AUTHENTICATED : PLAIN;
+  if (terminal >= terminals.shops) return random.chance(0.6) ? AUTHENTICATED : PLAIN;
   if (terminals.magstripe[terminal] === 1) return random.chance(0.8) ? MAGSTRIPE : CHIP;
   if (terminals.category[terminal] === CASH) return CHIP;
   return random.chance(amount < 50 ? 0.7 : 0.1) ? CONTACTLESS : CHIP;
