@@ -70,7 +70,9 @@ export function addNoise(histogram: Float64Array, sigmaSquared: Rational, random
   for (let i = 0; i < histogram.length; i++) {
     const value = histogram[i];
     if (!Number.isSafeInteger(value)) {
-      throw new PrivacyError('PRIVACY_PARAMETER', 'noise is added to exact integers only', { where: `coordinate ${i}` });
+      throw new PrivacyError('PRIVACY_PARAMETER', 'noise is added to exact integers only', {
+        where: `coordinate ${i}`,
+      });
     }
     noisy[i] = value + sample(random);
   }

@@ -1,0 +1,120 @@
+/**
+ * The training plan: the public document that fixes, before anything runs, what is released and how noisy it is.
+ *
+ * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts (contract, consortium, promised
+ * loss); nothing in it may be tuned on private data. Limit: family `scorecard` in trust mode `site`.
+ */
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
+import canonicalize from 'canonicalize';
+import { z } from 'zod';
+import { type Contract, contractHash } from '../contract/contract.ts';
+import { LearningError } from '../errors.ts';
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
+
+const planSchema = z
+  .strictObject({
+    format: z.literal('veilrisk-plan/1'),
+    /** Names this run; the ledger accepts the releases of one id once. */
+    id: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, { error: 'must be 1 to 64 of a-z, 0-9, dot, dash, underscore' }),
+    contractHash: digest,
+    family: z.literal('scorecard'),
+    /** `site`: each bank's message is differentially private by itself, whoever reads it. */
+    mode: z.literal('site'),
+    sites: z.int().min(1).max(100),
+    /** Fewest banks whose messages make a round. */
+    quorum: z.int().min(1).max(100),
+    /** Gradient rounds after the count round. */
+    rounds: z.int().min(1).max(500),
+    /** Loss per bank and customer of the whole plan. */
+    epsilon: z.number().min(0.01).max(100),
+    delta: z.number().min(1e-12).max(1e-2),
+    maxRecordsPerSubject: z.int().min(1).max(1000),
+    /** Fields of the contract, K: each record sets exactly one bin of each. */
+    fields: z.int().min(1).max(4096),
+    /** p of the residual grid 2^-p. */
+    residualBits: z.int().min(12).max(16),
+    /** Share of mu^2 spent on the bin counts; the rest is split evenly over the rounds. */
+    countShare: z.number().min(0.001).max(0.5),
+    roundDeadlineMs: z.int().min(100).max(86_400_000),
+  })
+  .refine((plan) => plan.quorum <= plan.sites, { path: ['quorum'], error: 'must not exceed sites' });
+
+export type TrainingPlan = z.infer<typeof planSchema>;
+
+/** Reads a plan from outside. @throws LearningError TRAINING_INPUT with one issue per rule broken. */
+export function parsePlan(json: unknown): TrainingPlan {
+  const parsed = planSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map((issue) => ({
+    field: issue.path.length === 0 ? '(document)' : issue.path.map(String).join('.'),
+    rule: issue.message,
+  }));
+  throw new LearningError('TRAINING_INPUT', `The training plan is not valid: ${issues[0].field}: ${issues[0].rule}`, {
+    where: issues[0].field,
+    fix: 'Correct the plan document; every field is described in src/learning/plan.ts.',
+    issues,
+  });
+}
+
+/** SHA-256 of the RFC 8785 form, 64 lower-case hexadecimal digits. */
+export function planHash(plan: TrainingPlan): string {
+  return hashOfJson(plan);
+}
+
+/** SHA-256 of the RFC 8785 form of a JSON document. */
+export function hashOfJson(document: object): string {
+  // Safe: canonicalize returns undefined only for values that JSON cannot hold at the top level.
+  return bytesToHex(sha256(utf8ToBytes(canonicalize(document) as string)));
+}
+
+export interface PlanFacts {
+  contract: Contract;
+  epsilon: number;
+  delta: number;
+  sites: number;
+  quorum: number;
+  /** Rough number of records of all banks together, as publicly known; it decides only the number of rounds. */
+  expectedRows: number;
+  /** Name of this run. By default derived from the other facts, so a second run of the same plan needs its own. */
+  id?: string;
+  roundDeadlineMs?: number;
+}
+
+/** A plan whose every setting follows from public facts by fixed rules. */
+export function defaultPlan(facts: PlanFacts): TrainingPlan {
+  const { contract, epsilon, delta, sites, quorum, expectedRows } = facts;
+  if (!(expectedRows >= 1)) {
+    throw new LearningError('TRAINING_INPUT', 'the expected number of records must be at least 1', {
+      where: 'expectedRows',
+    });
+  }
+  const settings = {
+    format: 'veilrisk-plan/1',
+    contractHash: contractHash(contract),
+    family: 'scorecard',
+    mode: 'site',
+    sites,
+    quorum,
+    rounds: DEFAULT_ROUNDS,
+    epsilon,
+    delta,
+    maxRecordsPerSubject: contract.maxRecordsPerSubject,
+    fields: contract.fields.length,
+    residualBits: 14,
+    countShare: DEFAULT_COUNT_SHARE,
+    roundDeadlineMs: facts.roundDeadlineMs ?? 30_000,
+  };
+  return parsePlan({
+    ...settings,
+    id: facts.id ?? `${contract.name.slice(0, 32)}-${hashOfJson(settings).slice(0, 16)}`,
+  });
+}
+
+// More rounds cost nothing in privacy and little in accuracy, but each is a round trip between all banks.
+const DEFAULT_ROUNDS = 30;
+// The counts only set step sizes, baselines and the mean contribution of a field.
+const DEFAULT_COUNT_SHARE = 0.02;

@@ -1,0 +1,48 @@
+/**
+ * The per-field smoothing solve `(diag(h c + ridge) + smooth D^T D) x = g` of a scorecard round.
+ *
+ * D takes differences of neighbouring ordered bins, so the matrix is tridiagonal there and diagonal in a vocabulary
+ * and in the `missing` bin; the Thomas algorithm (Golub, Van Loan, Matrix Computations, 4th ed., 4.3.6) is stable
+ * because the matrix is symmetric and strictly diagonally dominant for ridge > 0.
+ */
+import { LearningError } from '../errors.ts';
+
+export interface Penalty {
+  /** Pull of every bin toward zero, > 0, in units of records. */
+  readonly ridge: number;
+  /** Pull of neighbouring ordered bins toward each other, >= 0, in units of records. */
+  readonly smooth: number;
+}
+
+/**
+ * @param diagonal h * c per bin, >= 0. @param ordered how many leading bins are ordered.
+ * @returns x, same length as `gradient`.
+ */
+export function smoothingSolve(
+  gradient: Float64Array,
+  diagonal: Float64Array,
+  ordered: number,
+  penalty: Penalty,
+): Float64Array {
+  const size = gradient.length;
+  if (diagonal.length !== size || ordered > size || !(penalty.ridge > 0) || !(penalty.smooth >= 0)) {
+    throw new LearningError('TRAINING_INPUT', 'the smoothing solve needs a positive ridge and matching lengths');
+  }
+  const pivot = new Float64Array(size);
+  const solution = Float64Array.from(gradient);
+  for (let i = 0; i < size; i++) pivot[i] = diagonal[i] + penalty.ridge;
+  for (let i = 0; i + 1 < ordered; i++) {
+    pivot[i] += penalty.smooth;
+    pivot[i + 1] += penalty.smooth;
+  }
+  for (let i = 1; i < ordered; i++) {
+    const factor = penalty.smooth / pivot[i - 1];
+    pivot[i] -= factor * penalty.smooth;
+    solution[i] += factor * solution[i - 1];
+  }
+  for (let i = size - 1; i >= 0; i--) {
+    const next = i + 1 < ordered ? penalty.smooth * solution[i + 1] : 0;
+    solution[i] = (solution[i] + next) / pivot[i];
+  }
+  return solution;
+}

@@ -1,0 +1,122 @@
+/**
+ * The scorecard trainer: what the noisy sums of a plan's rounds become, step by step.
+ *
+ * Everything here sees released sums only, so it is post-processing and costs no privacy. It is a pure function of
+ * its inputs: the same sums give the same model on every machine, and the state is plain JSON, so that a restarted
+ * aggregator continues where it stopped.
+ *
+ * The base rate comes out of the first round for free (ascent.ts).
+ * Limit: the intercept of a rare label is only as good as that noisy sum; later rounds correct it.
+ */
+import { LearningError } from '../errors.ts';
+import { approximately } from '../privacy/rational.ts';
+import { ascend, startProgress } from './ascent.ts';
+import { type ModelShape, offsetsOf } from './binned.ts';
+import { parsePlan, type TrainingPlan } from './plan.ts';
+import { type AdditiveModel, flatWeights } from './site.ts';
+import { privacyStatement } from './statement.ts';
+
+/** JSON-serialisable; replaced, never changed, by each absorbed sum. */
+export interface TrainerState {
+  readonly format: 'veilrisk-trainer/1';
+  readonly plan: TrainingPlan;
+  readonly shape: ModelShape;
+  /** Gradient rounds absorbed. */
+  readonly round: number;
+  /** Noisy bin counts of all sites that gave them, one-hot order; empty before the count round. */
+  readonly counts: readonly number[];
+  /** Noisy share of positive labels; 1/2 before the first round. */
+  readonly baseRate: number;
+  /** What the next round's gradient is taken at. */
+  readonly model: AdditiveModel;
+}
+
+export function createTrainer(plan: TrainingPlan, shape: ModelShape): TrainerState {
+  parsePlan(plan);
+  if (shape.sizes.length !== plan.fields || shape.ordered.length !== plan.fields) {
+    throw new LearningError('TRAINING_INPUT', 'the plan and the contract have different numbers of fields', {
+      where: 'fields',
+    });
+  }
+  return {
+    format: 'veilrisk-trainer/1',
+    plan,
+    shape: { sizes: [...shape.sizes], ordered: [...shape.ordered] },
+    round: 0,
+    counts: [],
+    ...startProgress(shape),
+  };
+}
+
+/** Takes the sum of the noisy counts of all sites that sent them. Refused a second time. */
+export function absorbCounts(state: TrainerState, sumOfSites: Float64Array): TrainerState {
+  requireSum(state, sumOfSites, 'counts');
+  if (state.counts.length > 0) throw new LearningError('TRAINING_INPUT', 'the counts were absorbed already');
+  return { ...state, counts: Array.from(sumOfSites) };
+}
+
+/**
+ * Takes the sum of one round's noisy gradients and returns the next state.
+ *
+ * @param sumGradient integers on the plan's grid, one-hot order, summed over the sites that answered.
+ * @param sumCounts noisy counts summed over THE SAME sites.
+ * @param contributing how many sites those are, in [quorum, sites].
+ */
+export function absorbRound(
+  state: TrainerState,
+  sumGradient: Float64Array,
+  sumCounts: Float64Array,
+  contributing: number,
+): TrainerState {
+  requireSum(state, sumGradient, 'gradient');
+  requireSum(state, sumCounts, 'counts');
+  const { plan, shape } = state;
+  if (state.counts.length === 0) throw new LearningError('TRAINING_INPUT', 'the counts come before the first round');
+  if (state.round >= plan.rounds) throw new LearningError('TRAINING_INPUT', 'every round of the plan was absorbed');
+  if (!Number.isInteger(contributing) || contributing < plan.quorum || contributing > plan.sites) {
+    throw new LearningError('TRAINING_INPUT', 'the number of contributing sites is not between quorum and sites');
+  }
+  const grid = 2 ** plan.residualBits;
+  const sums = {
+    gradient: sumGradient.map((value) => value / grid),
+    counts: sumCounts,
+    // Every site adds its own noise, so that of the sum grows with the sites that answered.
+    noise: (approximately(privacyStatement(plan).sigmaRound) / grid) * Math.sqrt(contributing),
+  };
+  const { model, baseRate } = ascend(state, sums, shape, state.round === 0, plan.rounds);
+  return { ...state, round: state.round + 1, baseRate, model };
+}
+
+/** Whether every round was absorbed. */
+export function isTrained(state: TrainerState): boolean {
+  return state.round === state.plan.rounds;
+}
+
+/**
+ * A state read back from storage.
+ *
+ * @throws LearningError TRAINING_INPUT when it is not one this trainer wrote.
+ */
+export function reviveTrainer(json: unknown): TrainerState {
+  // Safe: every field that is used is checked below before the value is returned.
+  const state = json as TrainerState;
+  if (typeof json !== 'object' || json === null || state.format !== 'veilrisk-trainer/1') {
+    throw new LearningError('TRAINING_INPUT', 'this is not a trainer state', { where: 'format' });
+  }
+  const fresh = createTrainer(parsePlan(state.plan), state.shape);
+  const { total } = offsetsOf(fresh.shape.sizes);
+  flatWeights(state.model, fresh.shape.sizes);
+  const countsFit = state.counts.length === 0 || state.counts.length === total;
+  const roundFits = Number.isInteger(state.round) && state.round >= 0 && state.round <= fresh.plan.rounds;
+  if (!countsFit || !roundFits || !(state.baseRate > 0 && state.baseRate < 1)) {
+    throw new LearningError('TRAINING_INPUT', 'the trainer state is inconsistent', { where: 'round' });
+  }
+  return state;
+}
+
+function requireSum(state: TrainerState, sum: Float64Array, where: string): void {
+  const { total } = offsetsOf(state.shape.sizes);
+  if (sum.length !== total || !sum.every(Number.isFinite)) {
+    throw new LearningError('TRAINING_INPUT', `a sum must hold ${total} finite numbers`, { where });
+  }
+}

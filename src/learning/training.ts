@@ -1,0 +1,81 @@
+/**
+ * Whole trainings in one process: the private one as banks and aggregator run it together, and the non-private
+ * reference that tells what privacy costs.
+ *
+ * Limit: a process that holds several banks' data is for evaluation and tests; a node calls `trainPrivate` on its own.
+ */
+import { LearningError } from '../errors.ts';
+import type { RandomSource } from '../random.ts';
+import { ascend, startProgress } from './ascent.ts';
+import { type BinnedData, checkBinned, type ModelShape } from './binned.ts';
+import type { TrainingPlan } from './plan.ts';
+import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
+import { privacyStatement } from './statement.ts';
+import { absorbCounts, absorbRound, createTrainer, type TrainerState } from './trainer.ts';
+
+/**
+ * All rounds of a plan over several banks, each adding its own noise from its own source.
+ *
+ * @param sites one data set per bank, `plan.sites` of them. @param randoms one source per bank.
+ */
+export function trainFederatedInMemory(
+  sites: readonly BinnedData[],
+  plan: TrainingPlan,
+  shape: ModelShape,
+  randoms: readonly RandomSource[],
+): TrainerState {
+  if (sites.length !== plan.sites || randoms.length !== plan.sites) {
+    throw new LearningError('TRAINING_INPUT', 'the plan needs one data set and one random source for each site');
+  }
+  sites.forEach(checkBinned);
+  const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
+  const counts = sumOf(sites.map((data, i) => addNoise(siteCounts(data), sigmaCountSquared, randoms[i])));
+  let state = absorbCounts(createTrainer(plan, shape), counts);
+  for (let round = 0; round < plan.rounds; round++) {
+    const { model } = state;
+    const noisy = sites.map((data, i) => addNoise(siteGradient(data, model, plan), sigmaRoundSquared, randoms[i]));
+    state = absorbRound(state, sumOf(noisy), counts, sites.length);
+  }
+  return state;
+}
+
+/** One bank alone, by the same code and with the same promise: the plan with one site. */
+export function trainPrivate(
+  data: BinnedData,
+  plan: TrainingPlan,
+  shape: ModelShape,
+  random: RandomSource,
+): TrainerState {
+  return trainFederatedInMemory([data], { ...plan, sites: 1, quorum: 1 }, shape, [random]);
+}
+
+/**
+ * The reference without privacy on pooled data: the same family and the same steps, exact sums, no noise.
+ *
+ * NOT private: never leaves the process that holds the data.
+ */
+export function trainPlain(data: BinnedData, shape: ModelShape, rounds = 150): AdditiveModel {
+  checkBinned(data);
+  const counts = siteCounts(data);
+  let progress = startProgress(shape);
+  for (let round = 0; round < rounds; round++) {
+    const gradient = siteGradient(data, progress.model, FINEST_GRID).map(
+      (value) => value / 2 ** FINEST_GRID.residualBits,
+    );
+    progress = ascend(progress, { gradient, counts, noise: 0 }, shape, round === 0, rounds);
+  }
+  return progress.model;
+}
+
+const FINEST_GRID = { residualBits: 16 };
+
+/** Coordinate-wise sum, exact for integers far below 2^53. */
+export function sumOf(vectors: readonly Float64Array[]): Float64Array {
+  if (vectors.length === 0) throw new LearningError('TRAINING_INPUT', 'there is nothing to sum');
+  const sum = Float64Array.from(vectors[0]);
+  for (const vector of vectors.slice(1)) {
+    if (vector.length !== sum.length) throw new LearningError('TRAINING_INPUT', 'the vectors differ in length');
+    for (let i = 0; i < sum.length; i++) sum[i] += vector[i];
+  }
+  return sum;
+}
