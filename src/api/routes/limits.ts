@@ -1,0 +1,13 @@
+/** Media types and sizes of request bodies, by route. */
+
+/** Room for some hundred fields with names and texts at their limits. */
+export const SCORE_LIMIT_BYTES = 128 * 1024;
+
+/** Room for a column request of the largest contract; the frame's own checks come before anything is decoded. */
+export const ENCRYPTED_LIMIT_BYTES = 64 * 1024 * 1024;
+
+/** A public key of the conservative preset is below 1 MB even without seed compression. */
+export const PUBLIC_KEY_LIMIT_BYTES = 2 * 1024 * 1024;
+
+export const ENCRYPTED_MEDIA_TYPE = 'application/vnd.veilrisk.encrypted-scores';
+export const BINARY_TYPES = ['application/octet-stream', ENCRYPTED_MEDIA_TYPE] as const;

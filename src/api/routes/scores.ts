@@ -1,0 +1,65 @@
+/** `POST /v1/scores` and `POST /v1/scores/encrypted`. */
+import type { Request, RequestHandler } from 'express';
+import { RequestError } from '../../errors.ts';
+import type { NodeContext } from '../../operations/context.ts';
+import { scoreEncrypted } from '../../operations/scoreEncrypted.ts';
+import { scoreTransaction } from '../../operations/scoreTransaction.ts';
+import { callerOf } from '../authenticate.ts';
+import { parseStrictJson } from '../json.ts';
+import { bodyOf, requestIdOf } from '../requests.ts';
+import { CALLER_ID, scoreRequest } from '../schemas.ts';
+
+export function postScore(context: NodeContext): RequestHandler {
+  return async (request, response) => {
+    const parsed = scoreRequest.safeParse(parseStrictJson(bodyOf(request)));
+    if (!parsed.success) {
+      throw new RequestError('TRANSACTION_INVALID', 'The body is not in the form of the API.', {
+        where: 'body',
+        fix: 'Send {"transaction": {...}, "id"?: "..."}; see ScoreRequest in /openapi.json.',
+        issues: parsed.error.issues.map(({ path, message }) => ({
+          field: path.join('.').slice(0, 100) || 'body',
+          rule: message.slice(0, 200),
+        })),
+      });
+    }
+    const { reply, replayed } = await scoreTransaction(context, {
+      caller: callerOf(response),
+      requestId: requestIdOf(response),
+      idempotencyKey: idempotencyKeyOf(request),
+      transaction: parsed.data.transaction,
+      id: parsed.data.id,
+    });
+    if (replayed) response.set('Idempotency-Replayed', 'true');
+    response.json(reply);
+  };
+}
+
+/** The header, with or without the quotes of a structured field (draft-ietf-httpapi-idempotency-key-header section 2.1). */
+function idempotencyKeyOf(request: Request): string | undefined {
+  const header = request.get('Idempotency-Key');
+  if (header === undefined) return undefined;
+  const key = /^"(.*)"$/.exec(header)?.[1] ?? header;
+  if (CALLER_ID.safeParse(key).success) return key;
+  throw new RequestError('REQUEST_MALFORMED', 'The idempotency key must be 1 to 128 visible ASCII characters.', {
+    where: 'Idempotency-Key',
+  });
+}
+
+export function postEncryptedScores(context: NodeContext): RequestHandler {
+  return async (request, response) => {
+    const { reply, modelHash, audit } = await scoreEncrypted(context, {
+      caller: callerOf(response),
+      requestId: requestIdOf(response),
+      request: bodyOf(request),
+    });
+    response.set({
+      'Veilrisk-Model': modelHash,
+      'Veilrisk-Audit-Index': String(audit.index),
+      'Veilrisk-Audit-Leaf': audit.leafHash,
+    });
+    // Safe: `readBody` has let only the two binary media types through.
+    response
+      .type(request.get('Content-Type')!.split(';', 1)[0])
+      .send(Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength));
+  };
+}

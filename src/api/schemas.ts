@@ -1,0 +1,127 @@
+/**
+ * The zod schemas of everything that crosses the REST edge. The same objects validate requests and generate
+ * /openapi.json, so that the two cannot disagree.
+ *
+ * Limit: the members of `transaction` depend on the model's contract, which is data; here they are only scalars with
+ * bounded names and lengths, and `binRecord` of the contract room validates them field by field.
+ */
+import { z } from 'zod';
+import { DECISIONS } from '../operations/policy.ts';
+
+const MAX_FIELDS = 512;
+const MAX_NAME = 128;
+const MAX_TEXT = 256;
+
+export const HASH = z
+  .string()
+  .regex(/^[0-9a-f]{64}$/)
+  .meta({ description: 'SHA-256, 64 hexadecimal digits.' });
+
+/** A name callers choose: visible ASCII, so that it can stand in a header and in a log line as it is. */
+export const CALLER_ID = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,128}$/, 'must be 1 to 128 visible ASCII characters')
+  .meta({ description: '1 to 128 visible ASCII characters.', example: 'order-20417' });
+
+const auditReceipt = z
+  .object({
+    index: z.int().min(0).meta({ description: 'Position of the entry in the audit log, from 0.' }),
+    leafHash: HASH.meta({ description: 'RFC 6962 leaf hash of the entry.' }),
+  })
+  .meta({
+    id: 'AuditReceipt',
+    description: 'Where the audit log holds this event. It is durable when the reply is sent.',
+  });
+
+export const scoreRequest = z
+  .strictObject({
+    transaction: z
+      .record(z.string().min(1).max(MAX_NAME), z.union([z.number(), z.string().max(MAX_TEXT), z.boolean(), z.null()]))
+      .refine((fields) => Object.keys(fields).length <= MAX_FIELDS, `must not have more than ${MAX_FIELDS} fields`)
+      .meta({
+        description: 'The fields of the contract that /v1/models names, by name. Unknown fields are refused.',
+        example: { amount: 84.2, merchant_category: 'grocery', card_present: true },
+      }),
+    id: CALLER_ID.optional().meta({
+      description: "The caller's own id of the transaction; also the idempotency key when the header is absent.",
+    }),
+  })
+  .meta({ id: 'ScoreRequest' });
+
+export const scoreReply = z
+  .object({
+    id: z.string().meta({ description: "The request's `id`, or a new one." }),
+    score: z.int().min(0).max(1000).meta({ description: 'Risk score; 500 is average risk, higher is riskier.' }),
+    probability: z.number().min(0).max(1).meta({ description: 'Probability of the risky label under the model.' }),
+    decision: z.enum(DECISIONS),
+    reasons: z.array(
+      z.object({
+        code: z.string(),
+        text: z.string(),
+        field: z.string(),
+        contribution: z.number().meta({ description: 'In logits against the average transaction.' }),
+        direction: z.enum(['raises', 'lowers']),
+      }),
+    ),
+    model: z.object({ hash: HASH }),
+    policy: z.object({ version: z.int().min(1), hash: HASH }),
+    audit: auditReceipt,
+  })
+  .meta({ id: 'ScoreReply' });
+
+export const keyReply = z
+  .object({
+    keyId: HASH.meta({ description: 'SHA-256 of the public key bytes.' }),
+    preset: z.enum(['standard', 'conservative']),
+    createdAt: z.iso.datetime(),
+    audit: auditReceipt,
+  })
+  .meta({ id: 'KeyReply' });
+
+export const modelsReply = z
+  .object({
+    models: z.array(
+      z.object({
+        hash: HASH,
+        status: z.enum(['champion', 'retired']),
+        family: z.literal('scorecard'),
+        contractHash: HASH,
+        contract: z.record(z.string(), z.unknown()).meta({ description: 'The feature contract (contract/FORMAT.md).' }),
+        adoptedAt: z.iso.datetime(),
+        training: z.object({
+          mode: z.string(),
+          sites: z.int().min(1),
+          rounds: z.int().min(0),
+          epsilon: z.number().nullable(),
+          delta: z.number().nullable(),
+        }),
+        scaling: z.object({ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() }),
+        decisionThresholds: z.object({ version: z.int(), hash: HASH, reviewFrom: z.int(), declineFrom: z.int() }),
+        encryption: z.object({
+          presets: z.array(z.string()),
+          dimension: z.int().min(1).meta({ description: 'One-hot dimensions of an encrypted transaction.' }),
+        }),
+      }),
+    ),
+  })
+  .meta({ id: 'ModelsReply', description: 'The champion and its predecessors. Weights are never part of it.' });
+
+export const healthReply = z.object({ status: z.literal('alive') }).meta({ id: 'HealthReply' });
+
+export const readyReply = z
+  .object({ status: z.enum(['ready', 'not ready']), missing: z.array(z.string()) })
+  .meta({ id: 'ReadyReply', description: '`missing` names what the node still waits for.' });
+
+export const problemReply = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    code: z.string().meta({ description: 'Stable; match on this.' }),
+    instance: z.string(),
+    where: z.string().optional(),
+    fix: z.string().optional(),
+    issues: z.array(z.object({ field: z.string(), rule: z.string() })).optional(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457 problem details.' });
