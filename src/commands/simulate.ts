@@ -1,7 +1,7 @@
 /** `veilrisk simulate`: writes synthetic card transactions of one of four made-up banks. */
 import { SingleBar } from 'cli-progress';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type SimulationOptions, writeSimulation } from '../operations/simulate.ts';
+import { BANK_NAMES, type SimulationOptions, simulateToFile } from '../operations/simulate.ts';
 
 interface SimulateOptions {
   bank: SimulationOptions['bank'];
@@ -18,9 +18,7 @@ export function registerSimulate(program: Command): void {
   program
     .command('simulate')
     .description('write SYNTHETIC card transactions with fraud: a file for tests and demonstrations, of no real person')
-    .addOption(
-      new Option('--bank <name>', 'whose customers and fraud to simulate').choices(['a', 'b', 'c', 'd']).default('a'),
-    )
+    .addOption(new Option('--bank <name>', 'whose customers and fraud to simulate').choices(BANK_NAMES).default('a'))
     .option('--rows <count>', 'transactions to write', wholeNumber, 100_000)
     .option('--customers <count>', 'cardholders (default: one for every four rows)', wholeNumber)
     .option(
@@ -51,9 +49,9 @@ The file follows the contract demo-transactions: veilrisk import --contract demo
       });
       const started = performance.now();
       bar.start(options.rows, 0);
-      let summary: Awaited<ReturnType<typeof writeSimulation>>;
+      let summary: Awaited<ReturnType<typeof simulateToFile>>;
       try {
-        summary = await writeSimulation(options, path, (rows) => bar.update(rows));
+        summary = await simulateToFile({ ...options, out: path }, (rows) => bar.update(rows));
       } finally {
         bar.stop();
       }

@@ -98,6 +98,7 @@ export async function* readRows(
   if (onProgress) source.raw.on('data', () => onProgress(source.raw.bytesRead));
 
   let parseRow = csv.header ? null : createRowParser(contract, null, options);
+  let width = csv.columns?.length ?? 0;
   let cutRow = false;
   const flow = source.gzip
     ? pipeline(source.raw, createGunzip(), observe, parser)
@@ -108,11 +109,12 @@ export async function* readRows(
     for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: Info }>) {
       if (parseRow === null) {
         parseRow = createRowParser(contract, record, options);
+        width = record.length;
         continue;
       }
       while (skipped.length > 0) yield skipped.shift()!;
       const row = parseRow(record, info.lines);
-      cutRow = 'issues' in row;
+      cutRow = record.length < width;
       // Safe: a row parser makes a new object for every row; nobody else holds it.
       yield Object.assign(row, { line: info.lines });
     }

@@ -14,6 +14,7 @@ import { ContractError } from '../errors.ts';
 import { lineWriter, SIMULATED_COLUMNS } from '../simulator/csv.ts';
 import { completeOptions, generateTransactions, type SimulationOptions } from '../simulator/transactions.ts';
 
+export { BANK_NAMES } from '../simulator/banks.ts';
 export type { SimulationOptions } from '../simulator/transactions.ts';
 
 export interface SimulationSummary {
@@ -28,13 +29,12 @@ export interface SimulationSummary {
 const CHUNK_CHARACTERS = 1 << 19;
 
 /**
- * @param path file to write; a name that ends in .gz is compressed (level 1: made to be read once)
+ * @param options `out` is the file to write; a name that ends in .gz is compressed (level 1: made to be read once)
  * @param onProgress called now and then with the number of rows written
  * @throws RequestError USAGE for options outside their range; ContractError FILE_UNREADABLE when it cannot be written
  */
-export async function writeSimulation(
-  options: SimulationOptions,
-  path: string,
+export async function simulateToFile(
+  { out: path, ...options }: SimulationOptions & { out: string },
   onProgress?: (rows: number) => void,
 ): Promise<SimulationSummary> {
   const complete = completeOptions(options);

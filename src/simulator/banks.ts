@@ -8,7 +8,8 @@
 export const FRAUD_PATTERNS = ['compromisedCard', 'compromisedTerminal', 'largeAmount', 'cardTesting'] as const;
 export type FraudPattern = (typeof FRAUD_PATTERNS)[number];
 
-export type BankName = 'a' | 'b' | 'c' | 'd';
+/** Names a simulated bank can have; e to h have the profiles of a to d and customers of their own. */
+export const BANK_NAMES = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] as const;
 
 export interface BankProfile {
   title: string;
@@ -26,8 +27,8 @@ export interface BankProfile {
   regionKm: number;
 }
 
-export const BANKS: Readonly<Record<BankName, BankProfile>> = {
-  a: {
+const PROFILES: readonly BankProfile[] = [
+  {
     title: 'a retail bank in a large city',
     mix: [0.64, 0.12, 0.12, 0.12],
     usualAmount: 32,
@@ -36,7 +37,7 @@ export const BANKS: Readonly<Record<BankName, BankProfile>> = {
     tenureDays: 1500,
     regionKm: 40,
   },
-  b: {
+  {
     title: 'a savings bank in the country',
     mix: [0.12, 0.64, 0.12, 0.12],
     usualAmount: 26,
@@ -45,7 +46,7 @@ export const BANKS: Readonly<Record<BankName, BankProfile>> = {
     tenureDays: 2600,
     regionKm: 150,
   },
-  c: {
+  {
     title: 'a private bank',
     mix: [0.12, 0.12, 0.64, 0.12],
     usualAmount: 60,
@@ -54,7 +55,7 @@ export const BANKS: Readonly<Record<BankName, BankProfile>> = {
     tenureDays: 2000,
     regionKm: 80,
   },
-  d: {
+  {
     title: 'an online bank',
     mix: [0.12, 0.12, 0.12, 0.64],
     usualAmount: 28,
@@ -63,4 +64,10 @@ export const BANKS: Readonly<Record<BankName, BankProfile>> = {
     tenureDays: 600,
     regionKm: 250,
   },
-};
+];
+
+/** The profile of a bank, or null when there is no bank of this name. */
+export function profileOf(bank: string): BankProfile | null {
+  const at = (BANK_NAMES as readonly string[]).indexOf(bank);
+  return at < 0 ? null : PROFILES[at % PROFILES.length];
+}

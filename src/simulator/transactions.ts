@@ -2,13 +2,13 @@
  * Card transactions in time order, with the features a bank knows when it is asked to authorise them.
  *
  * Every feature of a transaction is computed from that transaction and earlier ones only, and none from the label, as
- * a bank's feature pipeline would. The history before the first day is drawn, so that the first day looks like the
- * others. Everything is a function of the options: equal options give equal bytes on one engine.
+ * a bank's feature pipeline would. A customer's history before the first day is drawn, so
+ * that first uses look like later ones. Everything is a function of the options: equal options give equal bytes on one engine.
  *
  * All of it is synthetic: identifiers start with SYN and the contract `demo-transactions` says so.
  */
 import { RequestError } from '../errors.ts';
-import { BANKS, type BankName, FRAUD_PATTERNS, type FraudPattern } from './banks.ts';
+import { BANK_NAMES, FRAUD_PATTERNS, type FraudPattern, profileOf } from './banks.ts';
 import { ENTRY_MODES, emptyEvents, timeOrder } from './events.ts';
 import { addFraud } from './fraud.ts';
 import { seededRandom } from './random.ts';
@@ -25,7 +25,8 @@ import {
 export interface SimulationOptions {
   /** Integer in 0 .. 2^53 - 1. */
   seed: number;
-  bank: BankName;
+  /** One of BANK_NAMES. */
+  bank: string;
   /** Transactions in total, 1 .. 50,000,000. */
   rows: number;
   /** Default: one for every four rows. */
@@ -80,7 +81,7 @@ export function completeOptions(options: SimulationOptions): Required<Simulation
     days: options.days ?? 60,
     fraudRate: options.fraudRate ?? 0.02,
   };
-  if (!Object.hasOwn(BANKS, complete.bank)) throw outside('bank', `one of ${Object.keys(BANKS).join(', ')}`);
+  if (profileOf(complete.bank) === null) throw outside('bank', `one of ${BANK_NAMES.join(', ')}`);
   whole('seed', complete.seed, 0, Number.MAX_SAFE_INTEGER);
   whole('rows', complete.rows, 1, 50_000_000);
   whole('customers', complete.customers, 1, 10_000_000);
@@ -97,7 +98,8 @@ export function completeOptions(options: SimulationOptions): Required<Simulation
  */
 export function* generateTransactions(options: SimulationOptions): Generator<Transaction, void, undefined> {
   const { seed, bank, rows, customers: count, terminals: places, days, fraudRate } = completeOptions(options);
-  const profile = BANKS[bank];
+  // Safe: completeOptions refuses a bank without a profile.
+  const profile = profileOf(bank)!;
   const terminals = makeTerminals(seed, bank, profile, places);
   const customers = makeCustomers(seed, bank, profile, count, terminals);
   const events = emptyEvents(rows);
