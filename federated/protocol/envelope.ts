@@ -165,6 +165,15 @@ export class Party {
   }
 }
 
+/** An envelope as stored or carried inside another message. */
+export function envelopeBytes(envelope: SignedEnvelope): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(toBinary(wire.SignedEnvelopeSchema, envelope));
+}
+
+export function envelopeFrom(bytes: Uint8Array): SignedEnvelope {
+  return fromBinary(wire.SignedEnvelopeSchema, bytes);
+}
+
 function roleOf(signer: string): Role {
   return signer === OPERATOR ? 'operator' : signer === AGGREGATOR ? 'aggregator' : 'site';
 }

@@ -1,0 +1,62 @@
+/**
+ * What every part of the aggregator works with: database, signing party, clock, log, and who is listening.
+ */
+
+import { FederationError } from '../../src/errors.ts';
+import type { Log } from '../../src/log.ts';
+import type { Party } from '../protocol/envelope.ts';
+import type { Deadlines } from './deadlines.ts';
+import type { Database } from './store/database.ts';
+
+/** Printed by `--progress-json`, one JSON object a line. Nothing in it is more than a reader of the plan may know. */
+export type AggregatorEvent =
+  | { event: 'plan'; plan: string; state: string; code?: string; reason?: string; sites?: string[] }
+  | { event: 'round'; plan: string; round: number; of: number; contributions: number; ms: number }
+  | { event: 'reopened'; plan: string; round: number; attempt: number; contributions: number }
+  | { event: 'model'; plan: string; modelHash: string };
+
+export interface Desk {
+  readonly database: Database;
+  readonly party: Party;
+  readonly log: Log;
+  readonly deadlines: Deadlines;
+  readonly listeners: Listeners;
+  /** Called after the transaction that made the events has committed. */
+  announce(events: readonly AggregatorEvent[]): void;
+}
+
+/** Open task streams, and the bell that wakes them. */
+export class Listeners {
+  readonly #streams = new Map<string, number>();
+  #bell = Promise.withResolvers<void>();
+
+  /** Counts a stream of `site` until the returned function is called. */
+  enter(site: string): () => void {
+    this.#streams.set(site, (this.#streams.get(site) ?? 0) + 1);
+    return () => {
+      this.#streams.set(site, (this.#streams.get(site) ?? 1) - 1);
+    };
+  }
+
+  connected(site: string): boolean {
+    return (this.#streams.get(site) ?? 0) > 0;
+  }
+
+  /** Resolves at the next ring. Take it before looking for work, so that no ring is missed. */
+  next(): Promise<void> {
+    return this.#bell.promise;
+  }
+
+  ring(): void {
+    const bell = this.#bell;
+    this.#bell = Promise.withResolvers<void>();
+    bell.resolve();
+  }
+}
+
+export function replayed(message: string): FederationError {
+  return new FederationError('MESSAGE_REPLAYED', message, {
+    where: 'message_id',
+    fix: 'Send the very same message again, or none.',
+  });
+}

@@ -1,0 +1,207 @@
+/** A consortium for tests: keys, certificate, roster, a small contract, and banks with seeded data and seeded noise. */
+import { createCertificate } from '../../federated/aggregator/certificate.ts';
+import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
+import { type Aggregator, startAggregator } from '../../federated/aggregator/server.ts';
+import { Party } from '../../federated/protocol/envelope.ts';
+import { IdentityKey } from '../../federated/protocol/identity.ts';
+import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
+import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
+import type { BinnedData } from '../../src/learning/binned.ts';
+import { defaultPlan, parsePlan, type TrainingPlan } from '../../src/learning/plan.ts';
+import { addNoise, siteCounts, siteGradient } from '../../src/learning/site.ts';
+import { privacyStatement } from '../../src/learning/statement.ts';
+import { openLog } from '../../src/log.ts';
+import { type ParticipantOptions, runParticipant } from '../../src/participant/participant.ts';
+import type { ParticipantPort, ReleaseTask } from '../../src/participant/port.ts';
+import type { RandomSource } from '../../src/random.ts';
+
+export const quiet = openLog('test', 'silent');
+
+const reason = (code: string) => ({ code, text: `Because of ${code}` });
+
+export const contract = parseContract({
+  format: 'veilrisk-contract/1',
+  name: 'federation-test',
+  version: 1,
+  title: 'Federation test',
+  synthetic: true,
+  fields: [
+    { name: 'amount', kind: 'numeric', min: 0, max: 100, scale: 'linear', bins: 8, reason: reason('R01') },
+    { name: 'channel', kind: 'categorical', categories: ['web', 'shop', 'phone'], reason: reason('R02') },
+    { name: 'abroad', kind: 'boolean', reason: reason('R03') },
+  ],
+  label: { name: 'fraud', positive: ['1'], negative: ['0'] },
+  subject: null,
+  time: null,
+  maxRecordsPerSubject: 1,
+  csv: { header: true, delimiter: ',', comment: null, trim: true, missing: [] },
+});
+
+/** splitmix32: a seeded source, for tests only. */
+export function seeded(seed: number): RandomSource {
+  let state = seed >>> 0;
+  const nextUint32 = () => {
+    state = (state + 0x9e3779b9) >>> 0;
+    let z = state;
+    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return (z ^ (z >>> 15)) >>> 0;
+  };
+  return {
+    nextUint32,
+    fill(out) {
+      for (let index = 0; index < out.length; index++) out[index] = nextUint32() & 0xff;
+    },
+  };
+}
+
+export interface Consortium {
+  roster: Roster;
+  operator: IdentityKey;
+  aggregator: IdentityKey;
+  sites: { id: string; key: IdentityKey }[];
+  tls: { key: string; certificate: string };
+}
+
+export function makeConsortium(count: number, minimumQuorum = 2): Consortium {
+  const operator = IdentityKey.create();
+  const aggregator = IdentityKey.create();
+  const tls = createCertificate(['localhost', '127.0.0.1']);
+  const sites = Array.from({ length: count }, (_, index) => ({ id: `bank-${index + 1}`, key: IdentityKey.create() }));
+  const roster = parseRoster({
+    format: 'veilrisk-roster/1',
+    consortium: 'Test consortium',
+    version: 1,
+    minimumQuorum,
+    aggregator: { name: 'aggregator', identityKey: aggregator.publicKey, certificate: tls.certificate },
+    operator: { identityKey: operator.publicKey },
+    sites: sites.map(({ id, key }) => ({ id, identityKey: key.publicKey })),
+  });
+  return { roster, operator, aggregator, sites, tls };
+}
+
+export const operatorParty = (c: Consortium) => new Party(c.roster, OPERATOR, c.operator);
+export const aggregatorParty = (c: Consortium) => new Party(c.roster, AGGREGATOR, c.aggregator);
+export const siteParty = (c: Consortium, index: number) => new Party(c.roster, c.sites[index].id, c.sites[index].key);
+
+export function makePlan(c: Consortium, changes: Partial<TrainingPlan> = {}): TrainingPlan {
+  const sites = c.sites.length;
+  const base = defaultPlan({
+    contract,
+    epsilon: 4,
+    delta: 1e-6,
+    sites,
+    quorum: c.roster.minimumQuorum,
+    expectedRows: 4000,
+  });
+  return parsePlan({
+    ...base,
+    id: 'plan-1',
+    rounds: 4,
+    roundDeadlineMs: 5_000,
+    contractHash: contractHash(contract),
+    ...changes,
+  });
+}
+
+export function startTestAggregator(
+  c: Consortium,
+  databaseUrl: string,
+  port = 0,
+  onEvent?: (event: AggregatorEvent) => void,
+): Promise<Aggregator> {
+  const { roster, aggregator: identity, tls } = c;
+  return startAggregator({ roster, identity, tls, databaseUrl, port, log: quiet, ...(onEvent ? { onEvent } : {}) });
+}
+
+export function bankData(seed: number, rows: number): BinnedData {
+  const { sizes } = layoutOf(contract);
+  const random = seeded(seed);
+  const bins = new Uint16Array(rows * sizes.length);
+  const labels = new Uint8Array(rows);
+  for (let row = 0; row < rows; row++) {
+    sizes.forEach((size, k) => {
+      bins[row * sizes.length + k] = random.nextUint32() % size;
+    });
+    labels[row] = random.nextUint32() / 2 ** 32 < bins[row * sizes.length] / (2 * sizes[0]) ? 1 : 0;
+  }
+  return { rows, sizes, bins, labels };
+}
+
+/** A bank in memory. Its noise is a function of bank and round, so that two runs can be compared bit for bit. */
+export class MemoryBank implements ParticipantPort {
+  readonly adopted = new Map<string, unknown>();
+  readonly ended: string[] = [];
+  readonly released: number[] = [];
+  readonly #seed: number;
+  readonly #data: BinnedData;
+  answer: (plan: TrainingPlan) => ReturnType<ParticipantPort['answerPlan']> = async () => ({ accepted: true });
+  beforeRelease: (task: ReleaseTask) => Promise<void> = async () => {};
+
+  constructor(seed: number) {
+    this.#seed = seed;
+    this.#data = bankData(seed, 1000);
+  }
+
+  answerPlan(plan: TrainingPlan) {
+    return this.answer(plan);
+  }
+
+  async release(task: ReleaseTask) {
+    await this.beforeRelease(task);
+    const { plan, round, model } = task;
+    const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
+    const random = seeded(this.#seed * 1000 + round);
+    this.released.push(round);
+    const histogram =
+      model === null
+        ? addNoise(siteCounts(this.#data), sigmaCountSquared, random)
+        : addNoise(siteGradient(this.#data, model, plan), sigmaRoundSquared, random);
+    return { histogram, releaseId: `${plan.id}-${round}` };
+  }
+
+  async adopt(model: unknown, evidence: { planId: string }) {
+    this.adopted.set(evidence.planId, model);
+  }
+
+  async planEnded(planId: string, state: string, reason: string) {
+    this.ended.push(`${planId}:${state}:${reason}`);
+  }
+}
+
+export interface Running {
+  bank: MemoryBank;
+  stop(): Promise<void>;
+}
+
+export function runBank(c: Consortium, index: number, url: string, bank = new MemoryBank(index + 1)): Running {
+  const ending = new AbortController();
+  const { id: site, key: identity } = c.sites[index];
+  const options: ParticipantOptions = {
+    roster: c.roster,
+    site,
+    identity,
+    port: bank,
+    url,
+    log: quiet,
+    signal: ending.signal,
+  };
+  const running = runParticipant(options);
+  running.catch(() => {});
+  return {
+    bank,
+    async stop() {
+      ending.abort();
+      await running;
+    },
+  };
+}
+
+/** Polls until `check` is true; the test's own timeout bounds it. */
+export async function until(check: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
+  const end = performance.now() + ms;
+  while (!(await check())) {
+    if (performance.now() > end) throw new TypeError('the condition did not come true in time');
+    await new Promise((done) => setTimeout(done, 10));
+  }
+}
