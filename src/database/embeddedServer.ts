@@ -41,6 +41,8 @@ export interface EmbeddedServer {
   adopted: boolean;
   /** Fast shutdown; resolves when the server has gone. Idempotent. */
   stop(): Promise<void>;
+  /** As `stop`, unless another process (a command beside a running node) is still connected to our database. */
+  release(): Promise<void>;
 }
 
 interface Access {
@@ -86,21 +88,39 @@ export async function startEmbeddedPostgres(options: { dataDir: string; log: Log
 function handle(access: Access, pid: number, adopted: boolean): EmbeddedServer {
   // A process that ends without stop() (an uncaught error) still takes its server down; SIGKILL leaves it to adoption.
   const onExit = () => signal(pid, 'SIGINT');
-  process.once('exit', onExit);
-  return {
-    url: urlOf(access, DATABASE),
-    adopted,
-    async stop() {
-      process.off('exit', onExit);
-      const deadline = Date.now() + STOP_TIMEOUT_MS;
-      // SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one (recovery at the next start).
-      if (!signal(pid, 'SIGINT')) return;
-      while (signal(pid, 0)) {
-        if (Date.now() > deadline) signal(pid, 'SIGQUIT');
-        await sleep(15);
-      }
-    },
-  };
+  // A server that was running before may serve somebody else: it is never ended by our exit.
+  if (!adopted) process.once('exit', onExit);
+  async function stop(): Promise<void> {
+    process.off('exit', onExit);
+    const deadline = Date.now() + STOP_TIMEOUT_MS;
+    // SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one (recovery at the next start).
+    if (!signal(pid, 'SIGINT')) return;
+    while (signal(pid, 0)) {
+      if (Date.now() > deadline) signal(pid, 'SIGQUIT');
+      await sleep(15);
+    }
+  }
+  async function release(): Promise<void> {
+    process.off('exit', onExit);
+    if (!(await isShared(access))) await stop();
+  }
+  return { url: urlOf(access, DATABASE), adopted, stop, release };
+}
+
+/** Whether anybody else is connected to our database. The caller has closed its own connections. */
+async function isShared(access: Access): Promise<boolean> {
+  const client = new pg.Client({ connectionString: urlOf(access, 'postgres'), connectionTimeoutMillis: 2_000 });
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    const clients = `SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' LIMIT 1`;
+    const found = await client.query(clients, [DATABASE]);
+    return found.rowCount !== 0;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => {});
+  }
 }
 
 async function adopt(dataDir: string, access: Access): Promise<number | null> {
