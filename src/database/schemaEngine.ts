@@ -8,19 +8,41 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { PrismaPg } from '@prisma/adapter-pg';
-import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import { bindMigrationAwareSqlAdapterFactory, ColumnTypeEnum, type SqlQuery } from '@prisma/driver-adapter-utils';
 import type { SchemaEngine } from '@prisma/schema-engine-wasm';
 import pg from 'pg';
 
+// PostgreSQL's internal type "char" (one byte, used by the catalogue), and bpchar, which the adapter reads as text.
+const CHAR_OID = 18;
+const BPCHAR_OID = 1042;
+
 /**
- * The adapter splits a script at every semicolon, also inside a function body. PostgreSQL takes the whole script in one
- * simple query, which makes each migration one transaction besides.
+ * Prisma's adapter with two gaps closed that the schema engine falls into.
+ *
+ * It splits a script at every semicolon, also inside a function body: PostgreSQL takes the whole script in one simple
+ * query, which makes each migration one transaction besides. And it does not know the catalogue's type "char", which
+ * the engine reads when it describes a database.
  */
-class WholeScripts extends PrismaPg {
+class EngineAdapter extends PrismaPg {
   override async connect() {
     const adapter = await super.connect();
     adapter.executeScript = async (script) => {
       await adapter.underlyingDriver().query(script);
+    };
+    const performIO = adapter['performIO'].bind(adapter);
+    const queryRaw = adapter.queryRaw.bind(adapter);
+    const charColumns = new Map<string, number[]>();
+    adapter['performIO'] = async (query: SqlQuery) => {
+      const result: pg.QueryArrayResult = await performIO(query);
+      const found = result.fields.flatMap((field, at) => (field.dataTypeID === CHAR_OID ? [at] : []));
+      for (const at of found) result.fields[at].dataTypeID = BPCHAR_OID;
+      charColumns.set(query.sql, found);
+      return result;
+    };
+    adapter.queryRaw = async (query) => {
+      const result = await queryRaw(query);
+      for (const at of charColumns.get(query.sql) ?? []) result.columnTypes[at] = ColumnTypeEnum.Character;
+      return result;
     };
     return adapter;
   }
@@ -52,7 +74,7 @@ export async function withSchemaEngine<T>(url: string, use: (engine: SchemaEngin
   // The engine does not close the connections of its adapter: the pool is ours, so that it ends with the call.
   const pool = new pg.Pool({ connectionString: url, max: 2 });
   pool.on('error', () => {});
-  const factory = bindMigrationAwareSqlAdapterFactory(new WholeScripts(pool));
+  const factory = bindMigrationAwareSqlAdapterFactory(new EngineAdapter(pool));
   const engine = await SchemaEngine.new({ datamodels: undefined }, () => {}, factory);
   try {
     return await use(engine);

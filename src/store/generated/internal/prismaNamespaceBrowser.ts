@@ -245,7 +245,7 @@ export type ApiKeyScalarFieldEnum = (typeof ApiKeyScalarFieldEnum)[keyof typeof 
 
 export const AuditEntryScalarFieldEnum = {
   index: 'index',
-  leafHash: 'leafHash',
+  node: 'node',
   bytes: 'bytes'
 } as const
 

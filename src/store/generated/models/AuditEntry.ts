@@ -36,19 +36,19 @@ export type AuditEntrySumAggregateOutputType = {
 
 export type AuditEntryMinAggregateOutputType = {
   index: bigint | null
-  leafHash: runtime.Bytes | null
+  node: runtime.Bytes | null
   bytes: runtime.Bytes | null
 }
 
 export type AuditEntryMaxAggregateOutputType = {
   index: bigint | null
-  leafHash: runtime.Bytes | null
+  node: runtime.Bytes | null
   bytes: runtime.Bytes | null
 }
 
 export type AuditEntryCountAggregateOutputType = {
   index: number
-  leafHash: number
+  node: number
   bytes: number
   _all: number
 }
@@ -64,19 +64,19 @@ export type AuditEntrySumAggregateInputType = {
 
 export type AuditEntryMinAggregateInputType = {
   index?: true
-  leafHash?: true
+  node?: true
   bytes?: true
 }
 
 export type AuditEntryMaxAggregateInputType = {
   index?: true
-  leafHash?: true
+  node?: true
   bytes?: true
 }
 
 export type AuditEntryCountAggregateInputType = {
   index?: true
-  leafHash?: true
+  node?: true
   bytes?: true
   _all?: true
 }
@@ -169,7 +169,7 @@ export type AuditEntryGroupByArgs<ExtArgs extends runtime.Types.Extensions.Inter
 
 export type AuditEntryGroupByOutputType = {
   index: bigint
-  leafHash: runtime.Bytes
+  node: runtime.Bytes
   bytes: runtime.Bytes
   _count: AuditEntryCountAggregateOutputType | null
   _avg: AuditEntryAvgAggregateOutputType | null
@@ -198,13 +198,13 @@ export type AuditEntryWhereInput = {
   OR?: Prisma.AuditEntryWhereInput[]
   NOT?: Prisma.AuditEntryWhereInput | Prisma.AuditEntryWhereInput[]
   index?: Prisma.BigIntFilter<"AuditEntry"> | bigint | number
-  leafHash?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
+  node?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
   bytes?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
 }
 
 export type AuditEntryOrderByWithRelationInput = {
   index?: Prisma.SortOrder
-  leafHash?: Prisma.SortOrder
+  node?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
 }
 
@@ -213,13 +213,13 @@ export type AuditEntryWhereUniqueInput = Prisma.AtLeast<{
   AND?: Prisma.AuditEntryWhereInput | Prisma.AuditEntryWhereInput[]
   OR?: Prisma.AuditEntryWhereInput[]
   NOT?: Prisma.AuditEntryWhereInput | Prisma.AuditEntryWhereInput[]
-  leafHash?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
+  node?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
   bytes?: Prisma.BytesFilter<"AuditEntry"> | runtime.Bytes
 }, "index">
 
 export type AuditEntryOrderByWithAggregationInput = {
   index?: Prisma.SortOrder
-  leafHash?: Prisma.SortOrder
+  node?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
   _count?: Prisma.AuditEntryCountOrderByAggregateInput
   _avg?: Prisma.AuditEntryAvgOrderByAggregateInput
@@ -233,55 +233,55 @@ export type AuditEntryScalarWhereWithAggregatesInput = {
   OR?: Prisma.AuditEntryScalarWhereWithAggregatesInput[]
   NOT?: Prisma.AuditEntryScalarWhereWithAggregatesInput | Prisma.AuditEntryScalarWhereWithAggregatesInput[]
   index?: Prisma.BigIntWithAggregatesFilter<"AuditEntry"> | bigint | number
-  leafHash?: Prisma.BytesWithAggregatesFilter<"AuditEntry"> | runtime.Bytes
+  node?: Prisma.BytesWithAggregatesFilter<"AuditEntry"> | runtime.Bytes
   bytes?: Prisma.BytesWithAggregatesFilter<"AuditEntry"> | runtime.Bytes
 }
 
 export type AuditEntryCreateInput = {
   index: bigint | number
-  leafHash: runtime.Bytes
+  node: runtime.Bytes
   bytes: runtime.Bytes
 }
 
 export type AuditEntryUncheckedCreateInput = {
   index: bigint | number
-  leafHash: runtime.Bytes
+  node: runtime.Bytes
   bytes: runtime.Bytes
 }
 
 export type AuditEntryUpdateInput = {
   index?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
-  leafHash?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  node?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
   bytes?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
 }
 
 export type AuditEntryUncheckedUpdateInput = {
   index?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
-  leafHash?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  node?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
   bytes?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
 }
 
 export type AuditEntryCreateManyInput = {
   index: bigint | number
-  leafHash: runtime.Bytes
+  node: runtime.Bytes
   bytes: runtime.Bytes
 }
 
 export type AuditEntryUpdateManyMutationInput = {
   index?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
-  leafHash?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  node?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
   bytes?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
 }
 
 export type AuditEntryUncheckedUpdateManyInput = {
   index?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
-  leafHash?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  node?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
   bytes?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
 }
 
 export type AuditEntryCountOrderByAggregateInput = {
   index?: Prisma.SortOrder
-  leafHash?: Prisma.SortOrder
+  node?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
 }
 
@@ -291,13 +291,13 @@ export type AuditEntryAvgOrderByAggregateInput = {
 
 export type AuditEntryMaxOrderByAggregateInput = {
   index?: Prisma.SortOrder
-  leafHash?: Prisma.SortOrder
+  node?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
 }
 
 export type AuditEntryMinOrderByAggregateInput = {
   index?: Prisma.SortOrder
-  leafHash?: Prisma.SortOrder
+  node?: Prisma.SortOrder
   bytes?: Prisma.SortOrder
 }
 
@@ -309,29 +309,29 @@ export type AuditEntrySumOrderByAggregateInput = {
 
 export type AuditEntrySelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   index?: boolean
-  leafHash?: boolean
+  node?: boolean
   bytes?: boolean
 }, ExtArgs["result"]["auditEntry"]>
 
 export type AuditEntrySelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   index?: boolean
-  leafHash?: boolean
+  node?: boolean
   bytes?: boolean
 }, ExtArgs["result"]["auditEntry"]>
 
 export type AuditEntrySelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   index?: boolean
-  leafHash?: boolean
+  node?: boolean
   bytes?: boolean
 }, ExtArgs["result"]["auditEntry"]>
 
 export type AuditEntrySelectScalar = {
   index?: boolean
-  leafHash?: boolean
+  node?: boolean
   bytes?: boolean
 }
 
-export type AuditEntryOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"index" | "leafHash" | "bytes", ExtArgs["result"]["auditEntry"]>
+export type AuditEntryOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"index" | "node" | "bytes", ExtArgs["result"]["auditEntry"]>
 
 export type $AuditEntryPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "AuditEntry"
@@ -342,9 +342,9 @@ export type $AuditEntryPayload<ExtArgs extends runtime.Types.Extensions.Internal
      */
     index: bigint
     /**
-     * RFC 6962 leaf hash of `bytes`, 32 bytes; immutable.
+     * Root of the largest perfect subtree that ends with this entry, 32 bytes; the leaf hash at an even index; immutable.
      */
-    leafHash: runtime.Bytes
+    node: runtime.Bytes
     /**
      * RFC 8785 bytes of the entry, at most 65,535; immutable.
      */
@@ -773,7 +773,7 @@ export interface Prisma__AuditEntryClient<T, Null = never, ExtArgs extends runti
  */
 export interface AuditEntryFieldRefs {
   readonly index: Prisma.FieldRef<"AuditEntry", 'BigInt'>
-  readonly leafHash: Prisma.FieldRef<"AuditEntry", 'Bytes'>
+  readonly node: Prisma.FieldRef<"AuditEntry", 'Bytes'>
   readonly bytes: Prisma.FieldRef<"AuditEntry", 'Bytes'>
 }
     

@@ -1,0 +1,67 @@
+/**
+ * The export of a whole log as a text file, one line an entry. Byte format: FORMAT.md, "Export file".
+ */
+import { AuditError } from '../errors.ts';
+import { bytesToHex, fromUtf8, hexToBytes, utf8 } from './bytes.ts';
+
+export const EXPORT_FORMAT = 'veilrisk-audit-export/1';
+
+export interface ExportHeader {
+  origin: string;
+  verifierKey: string;
+  /** Signed note. */
+  checkpoint: string;
+}
+
+export interface ExportedEntry {
+  index: number;
+  /** Root of the largest perfect subtree that ends with this entry. */
+  node: Uint8Array;
+  bytes: Uint8Array;
+}
+
+/** First line, without its newline. */
+export function headerLine({ origin, verifierKey, checkpoint }: ExportHeader): string {
+  return JSON.stringify({ format: EXPORT_FORMAT, origin, verifierKey, checkpoint });
+}
+
+/** `INDEX HEX JSON`, without its newline. */
+export function entryLine({ index, node, bytes }: ExportedEntry): string {
+  return `${index} ${bytesToHex(node)} ${fromUtf8(bytes, `entry ${index}`)}`;
+}
+
+/** @throws AuditError AUDIT_FILE_MALFORMED. */
+export function parseHeader(line: string): ExportHeader {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(line);
+  } catch (cause) {
+    throw malformed('The first line is not JSON.', 1, cause);
+  }
+  const header = parsed as Partial<Record<'format' | keyof ExportHeader, unknown>> | null;
+  if (header === null || typeof header !== 'object' || header.format !== EXPORT_FORMAT) {
+    throw malformed(`The first line does not say ${EXPORT_FORMAT}.`, 1);
+  }
+  const { origin, verifierKey, checkpoint } = header;
+  if (typeof origin !== 'string' || typeof verifierKey !== 'string' || typeof checkpoint !== 'string') {
+    throw malformed('The first line lacks origin, verifierKey or checkpoint.', 1);
+  }
+  return { origin, verifierKey, checkpoint };
+}
+
+const ENTRY_LINE = /^(0|[1-9][0-9]{0,15}) ([0-9a-f]{64}) (\{.*\})$/su;
+
+/** @throws AuditError AUDIT_FILE_MALFORMED. */
+export function parseEntryLine(line: string, number: number): ExportedEntry {
+  const match = ENTRY_LINE.exec(line);
+  if (match === null) throw malformed('The line is not `INDEX HEX JSON`.', number);
+  return { index: Number(match[1]), node: hexToBytes(match[2]), bytes: utf8(match[3]) };
+}
+
+function malformed(message: string, line: number, cause?: unknown): AuditError {
+  return new AuditError('AUDIT_FILE_MALFORMED', message, {
+    where: `line ${line}`,
+    fix: 'Export the log again and keep the file byte for byte.',
+    cause,
+  });
+}
