@@ -46,3 +46,28 @@ export function smoothingSolve(
   }
   return solution;
 }
+
+/** x^T A x for the matrix A of the solve: how much the field says, in the solve's own units. */
+export function smoothingEnergy(
+  x: ArrayLike<number>,
+  diagonal: Float64Array,
+  ordered: number,
+  penalty: Penalty,
+): number {
+  let energy = 0;
+  for (let i = 0; i < x.length; i++) energy += (diagonal[i] + penalty.ridge) * x[i] * x[i];
+  for (let i = 0; i + 1 < ordered; i++) energy += penalty.smooth * (x[i] - x[i + 1]) ** 2;
+  return energy;
+}
+
+/** trace(A^-1): the energy that independent noise of variance 1 per bin has after the solve. One solve per bin. */
+export function inverseTrace(diagonal: Float64Array, ordered: number, penalty: Penalty): number {
+  let trace = 0;
+  const unit = new Float64Array(diagonal.length);
+  for (let i = 0; i < unit.length; i++) {
+    unit[i] = 1;
+    trace += smoothingSolve(unit, diagonal, ordered, penalty)[i];
+    unit[i] = 0;
+  }
+  return trace;
+}

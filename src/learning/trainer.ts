@@ -10,14 +10,14 @@
  */
 import { LearningError } from '../errors.ts';
 import { approximately } from '../privacy/rational.ts';
-import { ascend, startProgress } from './ascent.ts';
+import { ascend, noisePenalty, type Progress, startProgress } from './ascent.ts';
 import { type ModelShape, offsetsOf } from './binned.ts';
 import { parsePlan, type TrainingPlan } from './plan.ts';
-import { type AdditiveModel, flatWeights } from './site.ts';
+import { flatWeights } from './site.ts';
 import { privacyStatement } from './statement.ts';
 
 /** JSON-serialisable; replaced, never changed, by each absorbed sum. */
-export interface TrainerState {
+export interface TrainerState extends Progress {
   readonly format: 'veilrisk-trainer/1';
   readonly plan: TrainingPlan;
   readonly shape: ModelShape;
@@ -25,10 +25,6 @@ export interface TrainerState {
   readonly round: number;
   /** Noisy bin counts of all sites that gave them, one-hot order; empty before the count round. */
   readonly counts: readonly number[];
-  /** Noisy share of positive labels; 1/2 before the first round. */
-  readonly baseRate: number;
-  /** What the next round's gradient is taken at. */
-  readonly model: AdditiveModel;
 }
 
 export function createTrainer(plan: TrainingPlan, shape: ModelShape): TrainerState {
@@ -77,14 +73,11 @@ export function absorbRound(
     throw new LearningError('TRAINING_INPUT', 'the number of contributing sites is not between quorum and sites');
   }
   const grid = 2 ** plan.residualBits;
-  const sums = {
-    gradient: sumGradient.map((value) => value / grid),
-    counts: sumCounts,
-    // Every site adds its own noise, so that of the sum grows with the sites that answered.
-    noise: (approximately(privacyStatement(plan).sigmaRound) / grid) * Math.sqrt(contributing),
-  };
-  const { model, baseRate } = ascend(state, sums, shape, state.round === 0, plan.rounds);
-  return { ...state, round: state.round + 1, baseRate, model };
+  // Every site adds its own noise, so that of the sum grows with the sites that answered.
+  const noise = (approximately(privacyStatement(plan).sigmaRound) / grid) * Math.sqrt(contributing);
+  const sums = { gradient: sumGradient.map((value) => value / grid), counts: sumCounts, noise };
+  const progress = ascend(state, sums, shape, state.round === 0, noisePenalty(noise, plan.rounds));
+  return { ...state, ...progress, round: state.round + 1 };
 }
 
 /** Whether every round was absorbed. */
@@ -106,9 +99,11 @@ export function reviveTrainer(json: unknown): TrainerState {
   const fresh = createTrainer(parsePlan(state.plan), state.shape);
   const { total } = offsetsOf(fresh.shape.sizes);
   flatWeights(state.model, fresh.shape.sizes);
+  flatWeights({ intercept: 0, weights: state.steps }, fresh.shape.sizes);
   const countsFit = state.counts.length === 0 || state.counts.length === total;
   const roundFits = Number.isInteger(state.round) && state.round >= 0 && state.round <= fresh.plan.rounds;
-  if (!countsFit || !roundFits || !(state.baseRate > 0 && state.baseRate < 1)) {
+  const energyFits = state.noiseEnergy.length === fresh.plan.fields && state.noiseEnergy.every((energy) => energy >= 0);
+  if (!countsFit || !energyFits || !roundFits || !(state.baseRate > 0 && state.baseRate < 1)) {
     throw new LearningError('TRAINING_INPUT', 'the trainer state is inconsistent', { where: 'round' });
   }
   return state;

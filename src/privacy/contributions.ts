@@ -13,42 +13,26 @@ import { PrivacyError } from '../errors.ts';
 
 export const GUARANTEE = 'Customer contribution bound';
 
-/** Order key of a record: any total order that an outsider cannot predict. Must not depend on other customers. */
-export type KeyedHash = (record: string) => string;
-
-/** HMAC-SHA-256 as lower-case hex. @param key at least 16 random bytes of the node, the same for every training. */
-export function hmacKeyedHash(key: Uint8Array): KeyedHash {
-  if (key.length < 16) {
-    throw new PrivacyError('PRIVACY_PARAMETER', 'the contribution key needs at least 16 bytes', { where: 'key' });
-  }
-  const encoder = new TextEncoder();
-  return (record) => {
-    let hex = '';
-    for (const byte of hmac(sha256, key, encoder.encode(record))) hex += byte.toString(16).padStart(2, '0');
-    return hex;
-  };
-}
-
 /**
  * The rows to keep so that no customer has more than `most`.
  *
  * @param subjects customer of each row; null is a record without a customer key, which counts as a customer of its
  *   own (sound only where the contract declares no subject: one record is then the unit).
- * @param keyedHash order of a customer's surplus records; asked with the record's own name `subject#n`, n being its
- *   position among that customer's records, so other customers cannot influence it.
+ * @param key HMAC key of the node, at least 16 random bytes, the same for every training. The order is that of
+ *   HMAC(key, subject#n), n being the record's position among that customer's own, so others cannot influence it.
  * @param most m >= 1.
  * @returns kept row numbers, ascending.
  */
-export function boundContributions(
-  subjects: readonly (string | null)[],
-  keyedHash: KeyedHash,
-  most: number,
-): Uint32Array {
+export function boundContributions(subjects: readonly (string | null)[], key: Uint8Array, most: number): Uint32Array {
   if (!Number.isInteger(most) || most < 1) {
     throw new PrivacyError('PRIVACY_PARAMETER', 'records per customer must be a whole number of at least 1', {
       where: 'maxRecordsPerSubject',
     });
   }
+  if (key.length < 16) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'the contribution key needs at least 16 bytes', { where: 'key' });
+  }
+  const encoder = new TextEncoder();
   const kept: number[] = [];
   const rowsOf = new Map<string, number[]>();
   subjects.forEach((subject, row) => {
@@ -62,11 +46,15 @@ export function boundContributions(
   for (const [subject, rows] of rowsOf) {
     if (rows.length <= most) kept.push(...rows);
     else {
-      const ordered = rows.map((row, n) => ({ row, order: keyedHash(`${subject}#${n}`) }));
-      // Same total order on every machine: hex strings compare by code unit.
-      ordered.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : a.row - b.row));
+      const ordered = rows.map((row, n) => ({ row, order: hmac(sha256, key, encoder.encode(`${subject}#${n}`)) }));
+      ordered.sort((a, b) => compareBytes(a.order, b.order) || a.row - b.row);
       for (const { row } of ordered.slice(0, most)) kept.push(row);
     }
   }
   return Uint32Array.from(kept).sort();
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] - b[i];
+  return 0;
 }

@@ -4,14 +4,16 @@
  *
  * Limit: a process that holds several banks' data is for evaluation and tests; a node calls `trainPrivate` on its own.
  */
+import type { Contract } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import type { RandomSource } from '../random.ts';
 import { ascend, startProgress } from './ascent.ts';
-import { type BinnedData, checkBinned, type ModelShape } from './binned.ts';
+import { type BinnedData, checkBinned, shapeOf } from './binned.ts';
 import type { TrainingPlan } from './plan.ts';
+import { type Scorecard, toModel } from './scorecard.ts';
 import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
-import { absorbCounts, absorbRound, createTrainer, type TrainerState } from './trainer.ts';
+import { absorbCounts, absorbRound, createTrainer } from './trainer.ts';
 
 /**
  * All rounds of a plan over several banks, each adding its own noise from its own source.
@@ -21,32 +23,32 @@ import { absorbCounts, absorbRound, createTrainer, type TrainerState } from './t
 export function trainFederatedInMemory(
   sites: readonly BinnedData[],
   plan: TrainingPlan,
-  shape: ModelShape,
+  contract: Contract,
   randoms: readonly RandomSource[],
-): TrainerState {
+): Scorecard {
   if (sites.length !== plan.sites || randoms.length !== plan.sites) {
     throw new LearningError('TRAINING_INPUT', 'the plan needs one data set and one random source for each site');
   }
   sites.forEach(checkBinned);
   const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
   const counts = sumOf(sites.map((data, i) => addNoise(siteCounts(data), sigmaCountSquared, randoms[i])));
-  let state = absorbCounts(createTrainer(plan, shape), counts);
+  let state = absorbCounts(createTrainer(plan, shapeOf(contract)), counts);
   for (let round = 0; round < plan.rounds; round++) {
     const { model } = state;
     const noisy = sites.map((data, i) => addNoise(siteGradient(data, model, plan), sigmaRoundSquared, randoms[i]));
     state = absorbRound(state, sumOf(noisy), counts, sites.length);
   }
-  return state;
+  return toModel(state, contract);
 }
 
 /** One bank alone, by the same code and with the same promise: the plan with one site. */
 export function trainPrivate(
   data: BinnedData,
   plan: TrainingPlan,
-  shape: ModelShape,
+  contract: Contract,
   random: RandomSource,
-): TrainerState {
-  return trainFederatedInMemory([data], { ...plan, sites: 1, quorum: 1 }, shape, [random]);
+): Scorecard {
+  return trainFederatedInMemory([data], { ...plan, sites: 1, quorum: 1 }, contract, [random]);
 }
 
 /**
@@ -54,20 +56,24 @@ export function trainPrivate(
  *
  * NOT private: never leaves the process that holds the data.
  */
-export function trainPlain(data: BinnedData, shape: ModelShape, rounds = 150): AdditiveModel {
+export function trainPlain(data: BinnedData, contract: Contract): AdditiveModel {
   checkBinned(data);
+  const shape = shapeOf(contract);
   const counts = siteCounts(data);
   let progress = startProgress(shape);
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < PLAIN_ROUNDS; round++) {
     const gradient = siteGradient(data, progress.model, FINEST_GRID).map(
       (value) => value / 2 ** FINEST_GRID.residualBits,
     );
-    progress = ascend(progress, { gradient, counts, noise: 0 }, shape, round === 0, rounds);
+    progress = ascend(progress, { gradient, counts, noise: 0 }, shape, round === 0, PLAIN_PENALTY);
   }
   return progress.model;
 }
 
 const FINEST_GRID = { residualBits: 16 };
+const PLAIN_ROUNDS = 100;
+// Enough against overfitting 32 bins a field on a few thousand records; nothing else asks for it without noise.
+const PLAIN_PENALTY = { ridge: 5, smooth: 100 };
 
 /** Coordinate-wise sum, exact for integers far below 2^53. */
 export function sumOf(vectors: readonly Float64Array[]): Float64Array {
