@@ -43,6 +43,10 @@ export interface Authenticator {
 const CACHE_MS = 3_000;
 /** Bounds memory; there are seldom more callers than this. */
 const CACHE_ENTRIES = 1_000;
+export const PREFIX_ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
+export const PREFIX_LENGTH = 8;
+/** 43 characters of base64url in the token. */
+export const SECRET_BYTES = 32;
 const TOKEN = /^vrk_([a-z2-7]{8})_([A-Za-z0-9_-]{43})$/;
 
 // Safe: one process-wide cache per store, so that a revocation reaches every authenticator of that store at once.

@@ -46,7 +46,7 @@ export function openRefusalLog(
   async function write(refusal: Refusal, details: Record<string, string | number>, requestId?: string): Promise<void> {
     await context.store.transaction((tx) =>
       tx.append({
-        type: 'access.refused',
+        type: 'access.refuse',
         actor: refusal.keyPrefix === null ? 'anonymous' : `api-key:${refusal.keyPrefix}`,
         ...(requestId !== undefined && { requestId }),
         outcome: 'refused',

@@ -1,0 +1,182 @@
+/**
+ * The models of a node: adopt one, list them, and hold the champion ready for scoring.
+ *
+ * A model is parsed and its hash checked before it is adopted and again when it is loaded, so that a row changed in the
+ * database is refused instead of scored with. The champion is kept in memory for `CACHE_MS`; an adoption in this process
+ * shows at once, one by another process within that time, and every decision names the model that made it.
+ */
+import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
+import { checkModel, type LinearModel } from '../encryption/model.ts';
+import { PRESETS, type PresetName } from '../encryption/presets.ts';
+import { ContractError, LearningError, RequestError, VeilriskError } from '../errors.ts';
+import { modelHash, parseScorecard, type Scorecard } from '../learning/scorecard.ts';
+import { flatWeights } from '../learning/site.ts';
+import type { NodeContext } from './context.ts';
+import { policyHash } from './policy.ts';
+
+export interface Adoption {
+  contract: unknown;
+  model: unknown;
+  /** Refuses the model when its hash is another one, e.g. the one that a signature covers. */
+  expectedHash?: string | undefined;
+  /** Training plan it came from; null for a model of this bank alone. */
+  planId?: string | null | undefined;
+  /** The aggregator's signature and what it covers, as received. */
+  evidence?: Uint8Array | null | undefined;
+  /** Who adopts it, for the audit log. */
+  actor: string;
+  requestId?: string | undefined;
+}
+
+/** A model ready to score with. */
+export interface LoadedModel {
+  hash: string;
+  contract: Contract;
+  contractHash: string;
+  scorecard: Scorecard;
+  /** The same weights over the one-hot dimensions of the contract. */
+  linear: LinearModel;
+  /** Presets that can carry a transaction of this contract; none when a weight is outside the limits of CKKS scoring. */
+  presets: PresetName[];
+}
+
+export interface ListedModel {
+  hash: string;
+  status: 'champion' | 'retired';
+  family: 'scorecard';
+  contractHash: string;
+  contract: Contract;
+  adoptedAt: string;
+  training: { mode: string; sites: number; rounds: number; epsilon: number; delta: number };
+  scaling: Scorecard['scaling'];
+  decisionThresholds: { version: number; hash: string; reviewFrom: number; declineFrom: number };
+  encryption: { presets: PresetName[]; dimension: number };
+}
+
+const CACHE_MS = 1_000;
+
+// Safe: one entry a store, replaced as a whole; the loaded model is never changed.
+const champions = new WeakMap<object, { loaded: LoadedModel; untilMs: number }>();
+
+/**
+ * Makes a model the champion and retires the one before; model, status and audit entry commit together. Adopting the
+ * champion again changes nothing.
+ *
+ * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH; nothing is written
+ */
+export async function adoptModel(
+  context: NodeContext,
+  adoption: Adoption,
+): Promise<{ hash: string; adopted: boolean; audit: { index: number; leafHash: string } | null }> {
+  const contract = parseContract(adoption.contract);
+  const scorecard = parseScorecard(adoption.model, contract);
+  const hash = modelHash(scorecard);
+  if (adoption.expectedHash !== undefined && adoption.expectedHash !== hash) {
+    throw new LearningError('MODEL_INVALID', 'The model has another hash than the one that was announced.', {
+      where: 'model',
+      fix: 'Fetch the model again; if it stays different, its source is not to be trusted.',
+    });
+  }
+  const { training } = scorecard;
+  const audit = await context.store.transaction(async (tx) => {
+    const { previous } = await tx.models.makeChampion({
+      hash,
+      contractHash: scorecard.contractHash,
+      contract,
+      model: scorecard,
+      planId: adoption.planId ?? null,
+      evidence: adoption.evidence ?? null,
+      adoptedAt: context.clock(),
+    });
+    if (previous === hash) return null;
+    return tx.append({
+      type: 'model.adopt',
+      actor: adoption.actor,
+      ...(adoption.requestId !== undefined && { requestId: adoption.requestId }),
+      modelHash: hash,
+      outcome: 'champion',
+      details: {
+        contractHash: scorecard.contractHash,
+        contract: contract.name,
+        contractVersion: contract.version,
+        planId: adoption.planId ?? null,
+        planHash: training.planHash,
+        previous,
+        epsilon: training.epsilon,
+        delta: training.delta,
+      },
+    });
+  });
+  champions.delete(context.store);
+  return { hash, adopted: audit !== null, audit };
+}
+
+/** The champion. @throws RequestError NO_MODEL before the first adoption */
+export async function champion(context: NodeContext): Promise<LoadedModel> {
+  const nowMs = context.clock().getTime();
+  const cached = champions.get(context.store);
+  if (cached !== undefined && nowMs < cached.untilMs) return cached.loaded;
+  const row = await context.store.models.champion();
+  if (row === null) {
+    throw new RequestError('NO_MODEL', 'This node has not adopted a model yet.', {
+      fix: 'Try again when the node has taken part in a training plan that ended.',
+    });
+  }
+  const loaded = cached?.loaded.hash === row.hash ? cached.loaded : load(row);
+  champions.set(context.store, { loaded, untilMs: nowMs + CACHE_MS });
+  return loaded;
+}
+
+/** The champion first, then the retired ones, last adopted first. */
+export async function listModels(context: NodeContext): Promise<ListedModel[]> {
+  const rows = await context.store.models.list();
+  const { version, reviewFrom, declineFrom } = context.policy;
+  const decisionThresholds = { version, hash: policyHash(context.policy), reviewFrom, declineFrom };
+  return rows.map((row) => {
+    const { hash, contract, scorecard, linear, presets } = load(row);
+    const { mode, sites, rounds, epsilon, delta } = scorecard.training;
+    return {
+      hash,
+      status: row.status,
+      family: 'scorecard',
+      contractHash: scorecard.contractHash,
+      contract,
+      adoptedAt: row.adoptedAt.toISOString(),
+      training: { mode, sites, rounds, epsilon, delta },
+      scaling: scorecard.scaling,
+      decisionThresholds,
+      encryption: { presets, dimension: linear.weights.length },
+    };
+  });
+}
+
+function load(row: { hash: string; contract: unknown; model: unknown }): LoadedModel {
+  try {
+    const contract = parseContract(row.contract);
+    const scorecard = parseScorecard(row.model, contract);
+    const hash = modelHash(scorecard);
+    if (hash !== row.hash) throw new LearningError('MODEL_INVALID', 'The stored model does not have its hash.');
+    const weights = flatWeights(scorecard, layoutOf(contract).sizes);
+    const linear = { hash, weights, intercept: scorecard.intercept };
+    return { hash, contract, contractHash: contractHash(contract), scorecard, linear, presets: presetsFor(linear) };
+  } catch (cause) {
+    if (!(cause instanceof ContractError || cause instanceof LearningError)) throw cause;
+    throw new LearningError('MODEL_INVALID', 'A stored model was changed outside Veilrisk.', {
+      where: `model ${row.hash}`,
+      fix: 'Restore the database from a backup and verify the audit log.',
+      cause,
+    });
+  }
+}
+
+function presetsFor(linear: LinearModel): PresetName[] {
+  try {
+    checkModel(linear);
+  } catch (cause) {
+    if (cause instanceof VeilriskError && cause.code === 'ENCRYPTION_PARAMETER') return [];
+    throw cause;
+  }
+  return Object.values(PRESETS)
+    .filter(({ degree }) => linear.weights.length <= degree)
+    .map(({ name }) => name);
+}

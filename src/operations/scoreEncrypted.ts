@@ -1,0 +1,57 @@
+/**
+ * Scores transactions that the node cannot read.
+ *
+ * The node learns caller, key, layout, preset and how many transactions, and that is what the audit entry holds; there
+ * is no outcome to record, because the node does not know it. The reply leaves after its entry is durable.
+ */
+import { readFrameHeader } from '../encryption/wire.ts';
+import { EncryptionError, LearningError } from '../errors.ts';
+import type { Caller } from './authentication.ts';
+import type { NodeContext } from './context.ts';
+import { encryptionPool, usableKey } from './encryptionKeys.ts';
+import { champion } from './models.ts';
+
+export interface EncryptedScores {
+  /** Whole reply frame. */
+  reply: Uint8Array;
+  modelHash: string;
+  audit: { index: number; leafHash: string };
+}
+
+/**
+ * @throws EncryptionError FRAME_*, CIPHERTEXT_*, ENCRYPTION_INPUT, POOL_FULL, WORKER_*; RequestError KEY_UNKNOWN, NO_MODEL, NOT_READY;
+ * LearningError MODEL_CONTRACT_MISMATCH when the request is for another model or contract than the champion's
+ */
+export async function scoreEncrypted(
+  context: NodeContext,
+  { caller, requestId, request }: { caller: Caller; requestId: string; request: Uint8Array },
+): Promise<EncryptedScores> {
+  const pool = encryptionPool(context);
+  const { keyId, contractHash, modelHash, preset, layout, transactions } = readFrameHeader('request', request);
+  const model = await champion(context);
+  if (contractHash !== model.contractHash || modelHash !== model.hash) {
+    throw new LearningError('MODEL_CONTRACT_MISMATCH', 'The request was made for another model or contract.', {
+      where: contractHash === model.contractHash ? 'request frame, model hash' : 'request frame, contract hash',
+      fix: 'Get the champion from GET /v1/models and encrypt the transactions for its contract.',
+    });
+  }
+  if (!model.presets.includes(preset)) {
+    throw new EncryptionError('ENCRYPTION_INPUT', 'The model does not offer encrypted scoring with this preset.', {
+      where: 'request frame, preset',
+      fix: 'Use one of the presets that GET /v1/models lists for the champion.',
+    });
+  }
+  const publicKey = await usableKey(context, caller, keyId);
+  const reply = await pool.score({ model: model.linear, publicKey, request });
+  const audit = await context.store.transaction((tx) =>
+    tx.append({
+      type: 'decision.encrypted',
+      actor: `api-key:${caller.keyPrefix}`,
+      requestId,
+      modelHash: model.hash,
+      outcome: 'scored',
+      details: { keyId, preset, layout, transactions, contractHash },
+    }),
+  );
+  return { reply, modelHash: model.hash, audit };
+}

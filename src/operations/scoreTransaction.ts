@@ -1,0 +1,160 @@
+/**
+ * Scores one transaction in the clear.
+ *
+ * The decision, its idempotency row, its audit entry and the erasable openings of the entry's commitments commit
+ * together, and the reply is given after that. The entry holds no personal value: it commits to the transaction and to
+ * the result (audit/FORMAT.md), and says in the clear only outcome, reason codes, model and policy.
+ */
+
+import { sha256 } from '@noble/hashes/sha2.js';
+import canonicalize from 'canonicalize';
+import { bytesToHex, utf8 } from '../audit/bytes.ts';
+import { commit, SALT_BYTES } from '../audit/entry.ts';
+import { binRecord } from '../contract/contract.ts';
+import { ContractError, RequestError } from '../errors.ts';
+import { logitOf, probabilityOf, reasonsFor, riskScore, type ScoreReason } from '../learning/scorecard.ts';
+import type { Caller } from './authentication.ts';
+import type { NodeContext } from './context.ts';
+import { champion, type LoadedModel } from './models.ts';
+import { type Decision, decide, policyHash } from './policy.ts';
+
+export interface ScoreRequest {
+  caller: Caller;
+  requestId: string;
+  /** The caller's Idempotency-Key; without it `id` is the key, and without that the request cannot be repeated. */
+  idempotencyKey?: string | undefined;
+  transaction: Readonly<Record<string, unknown>>;
+  /** The caller's own id of the transaction. */
+  id?: string | undefined;
+}
+
+/** What is decided before the audit log has a place for it; stored as the reply to repeated requests. */
+interface Verdict {
+  id: string;
+  /** Integer 0 to 1000, higher is riskier. */
+  score: number;
+  /** 0 to 1. */
+  probability: number;
+  decision: Decision;
+  reasons: ScoreReason[];
+  model: { hash: string };
+  policy: { version: number; hash: string };
+}
+
+export interface ScoreReply extends Verdict {
+  audit: { index: number; leafHash: string };
+}
+
+const REASONS = 4;
+
+/**
+ * @returns the reply and whether it is the stored one of an earlier request with the same key and body
+ * @throws ContractError RECORD_INVALID with one issue a wrong field; StoreError IDEMPOTENCY_CONFLICT; RequestError NO_MODEL
+ */
+export async function scoreTransaction(
+  context: NodeContext,
+  request: ScoreRequest,
+): Promise<{ reply: ScoreReply; replayed: boolean }> {
+  const { caller, requestId, transaction, id } = request;
+  const named = request.idempotencyKey ?? id;
+  const bodyHash = bytesToHex(sha256(canonicalBytes({ transaction, ...(id !== undefined && { id }) })));
+  const model = await champion(context);
+  const decisionId = newId(context);
+  let verdict: Verdict;
+  try {
+    verdict = judge(context, model, transaction, id ?? decisionId);
+  } catch (error) {
+    // A repeated request gets its first reply even when the model, and with it the contract, changed in between.
+    const earlier =
+      named !== undefined && error instanceof ContractError
+        ? await findEarlier(context, caller, named, bodyHash)
+        : null;
+    if (earlier === null) throw error;
+    return { reply: earlier, replayed: true };
+  }
+  const openings = {
+    transaction: opening(context, transaction),
+    result: opening(context, { score: verdict.score, probability: verdict.probability, reasons: verdict.reasons }),
+  };
+  const stored = await context.store.decisions.record({
+    id: decisionId,
+    apiKey: caller.keyPrefix,
+    idempotencyKey: named ?? decisionId,
+    bodyHash,
+    reply: JSON.stringify(verdict),
+    modelHash: model.hash,
+    entry: {
+      type: 'decision',
+      actor: `api-key:${caller.keyPrefix}`,
+      requestId,
+      modelHash: model.hash,
+      policyHash: verdict.policy.hash,
+      outcome: verdict.decision,
+      reasonCodes: verdict.reasons.filter(({ direction }) => direction === 'raises').map(({ code }) => code),
+      details: { decision: decisionId },
+      commitments: {
+        transaction: commit(openings.transaction.salt, openings.transaction.value),
+        result: commit(openings.result.salt, openings.result.value),
+      },
+    },
+    personal: Object.entries(openings).map(([name, { salt, value }]) => ({ name, salt, value, subject: null })),
+  });
+  return { reply: replyOf(stored), replayed: stored.replayed };
+}
+
+function judge(
+  context: NodeContext,
+  model: LoadedModel,
+  transaction: ScoreRequest['transaction'],
+  id: string,
+): Verdict {
+  const { policy } = context;
+  const { bins } = binRecord(model.contract, transaction);
+  const logit = logitOf(model.scorecard, bins);
+  const score = riskScore(model.scorecard, logit);
+  return {
+    id,
+    score,
+    probability: probabilityOf(logit),
+    decision: decide(policy, score),
+    reasons: reasonsFor(model.scorecard, model.contract, bins, REASONS),
+    model: { hash: model.hash },
+    policy: { version: policy.version, hash: policyHash(policy) },
+  };
+}
+
+async function findEarlier(
+  context: NodeContext,
+  caller: Caller,
+  idempotencyKey: string,
+  bodyHash: string,
+): Promise<ScoreReply | null> {
+  const stored = await context.store.decisions.find(caller.keyPrefix, idempotencyKey);
+  return stored?.bodyHash === bodyHash ? replyOf(stored) : null;
+}
+
+function replyOf(stored: { reply: string; audit: { index: number; leafHash: string } }): ScoreReply {
+  // Safe: written by this file only, as JSON of a verdict.
+  const verdict = JSON.parse(stored.reply) as Verdict;
+  return { ...verdict, audit: stored.audit };
+}
+
+function opening(context: NodeContext, value: unknown): { salt: Uint8Array; value: Uint8Array } {
+  const salt = new Uint8Array(SALT_BYTES);
+  context.random.fill(salt);
+  return { salt, value: canonicalBytes(value) };
+}
+
+function canonicalBytes(value: unknown): Uint8Array {
+  const text = canonicalize(value);
+  if (text === undefined)
+    throw new RequestError('TRANSACTION_INVALID', 'The transaction is not JSON.', { where: 'body' });
+  return utf8(text);
+}
+
+/** 32 hexadecimal digits, random: tells nothing about how many decisions there are. */
+function newId(context: NodeContext): string {
+  const bytes = new Uint8Array(16);
+  context.random.fill(bytes);
+  return bytesToHex(bytes);
+}
