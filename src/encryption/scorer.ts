@@ -47,19 +47,24 @@ const MODELS_KEPT = 4;
 
 export function openScorer(runtime: SealRuntime, random: RandomSource): Scorer {
   const zeros = openZeroPool(runtime);
-  const prepared = new Map<string, Plaintext>();
+  const prepared = new Map<string, { weights: Float64Array; plaintext: Plaintext }>();
 
   function preparedRow(model: LinearModel): Plaintext {
     const known = prepared.get(model.hash);
-    if (known !== undefined) prepared.delete(model.hash);
-    const weights = known ?? loadPlaintext(runtime, rowWeights(runtime, model));
-    prepared.set(model.hash, weights);
+    prepared.delete(model.hash);
+    if (known !== undefined && sameWeights(known.weights, model.weights)) {
+      prepared.set(model.hash, known);
+      return known.plaintext;
+    }
+    known?.plaintext.delete();
+    const plaintext = loadPlaintext(runtime, rowWeights(runtime, model));
+    prepared.set(model.hash, { weights: model.weights.slice(), plaintext });
     for (const [hash, old] of prepared) {
       if (prepared.size <= MODELS_KEPT) break;
-      old.delete();
+      old.plaintext.delete();
       prepared.delete(hash);
     }
-    return weights;
+    return plaintext;
   }
 
   return {
@@ -79,7 +84,7 @@ export function openScorer(runtime: SealRuntime, random: RandomSource): Scorer {
     },
     refill: () => zeros.refill(),
     close() {
-      for (const weights of prepared.values()) weights.delete();
+      for (const { plaintext } of prepared.values()) plaintext.delete();
       prepared.clear();
       zeros.close();
     },
@@ -157,6 +162,11 @@ function finish(
   evaluator.rescaleToNextInplace(product);
   evaluator.cipherTransformFromNttInplace(product);
   return ciphertextResidues(runtime, product);
+}
+
+/** The hash alone is not trusted to name the weights: a stale score would look like a right one. */
+function sameWeights(a: Float64Array, b: Float64Array): boolean {
+  return a.length === b.length && a.every((weight, j) => weight === b[j]);
 }
 
 function checkBelongs(header: FrameHeader, model: LinearModel, preset: string): void {
