@@ -1,0 +1,23 @@
+/** A small valid plan for tests; every setting can be overridden. */
+import { parsePlan, type TrainingPlan } from '../../src/learning/plan.ts';
+
+export function planOf(wishes: Partial<TrainingPlan> = {}): TrainingPlan {
+  return parsePlan({
+    format: 'veilrisk-plan/1',
+    id: 'test-plan',
+    contractHash: '0'.repeat(64),
+    family: 'scorecard',
+    mode: 'site',
+    sites: 1,
+    quorum: 1,
+    rounds: 5,
+    epsilon: 1,
+    delta: 1e-6,
+    maxRecordsPerSubject: 1,
+    fields: 3,
+    residualBits: 14,
+    countShare: 0.02,
+    roundDeadlineMs: 1000,
+    ...wishes,
+  });
+}
