@@ -21,6 +21,7 @@ export interface Desk {
   readonly log: Log;
   readonly deadlines: Deadlines;
   readonly listeners: Listeners;
+  readonly inFlight: InFlight;
   /** Called after the transaction that made the events has committed. */
   announce(events: readonly AggregatorEvent[]): void;
 }
@@ -54,9 +55,43 @@ export class Listeners {
   }
 }
 
+/** Requests that use the database now; a stop waits for them and admits no more. */
+export class InFlight {
+  readonly #running = new Set<Promise<unknown>>();
+  #closed = false;
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new FederationError('AGGREGATOR_UNREACHABLE', 'The aggregator is stopping.');
+    const running = work();
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#running);
+  }
+}
+
 export function replayed(message: string): FederationError {
   return new FederationError('MESSAGE_REPLAYED', message, {
     where: 'message_id',
     fix: 'Send the very same message again, or none.',
   });
+}
+
+/** A refusal's code is stored and shown: upper-case words only. */
+export function checkCode(code: string): void {
+  if (!/^[A-Z][A-Z0-9_]{0,63}$/.test(code)) {
+    throw new FederationError('MESSAGE_MALFORMED', 'A refusal needs a code of A-Z, 0-9 and "_".', { where: 'code' });
+  }
+}
+
+/** A sentence from outside, fit for a log line, a terminal and a database column: at most 500 printable characters. */
+export function printable(text: string): string {
+  return text.replace(/[\p{C}]/gu, ' ').slice(0, 500);
 }

@@ -10,7 +10,7 @@ import { sha256Hex } from '../protocol/canonical.ts';
 import { envelopeBytes, type Opened } from '../protocol/envelope.ts';
 import type { SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
 import { openCourse } from './course.ts';
-import { type AggregatorEvent, type Desk, replayed } from './desk.ts';
+import { type AggregatorEvent, checkCode, type Desk, printable, replayed } from './desk.ts';
 import { advance } from './rounds.ts';
 import { withPlan } from './store/database.ts';
 
@@ -83,13 +83,14 @@ export async function answer(desk: Desk, opened: Opened<'answer'>, envelope: Sig
       });
     }
     const { accepted } = message;
+    if (!accepted) checkCode(message.code);
     await tx.answer.create({
       data: {
         planId: plan.id,
         site,
         accepted,
-        code: accepted ? '' : message.code.slice(0, 64),
-        reason: accepted ? '' : message.reason.slice(0, 500),
+        code: accepted ? '' : message.code,
+        reason: accepted ? '' : printable(message.reason),
         messageId,
         bodyDigest,
         envelope: envelopeBytes(envelope),

@@ -4,9 +4,10 @@ import { FederationError } from '../../src/errors.ts';
 import { type BodyInit, envelopeFrom } from '../protocol/envelope.ts';
 import { courseOf } from './course.ts';
 import type { Desk } from './desk.ts';
-import { planUnknown } from './store/database.ts';
+import { checkPlanId, planUnknown } from './store/database.ts';
 
 export async function planStatus(desk: Desk, planId: string): Promise<BodyInit<'status'>> {
+  checkPlanId(planId);
   const plan = await desk.database.plan.findUnique({
     where: { id: planId },
     include: {
@@ -33,6 +34,7 @@ export async function planStatus(desk: Desk, planId: string): Promise<BodyInit<'
 }
 
 export async function publishedPlan(desk: Desk, planId: string): Promise<BodyInit<'plan'>> {
+  checkPlanId(planId);
   const plan = await desk.database.plan.findUnique({ where: { id: planId }, select: { proposal: true } });
   if (plan === null) throw planUnknown();
   return { proposal: envelopeFrom(plan.proposal) };
@@ -40,6 +42,7 @@ export async function publishedPlan(desk: Desk, planId: string): Promise<BodyIni
 
 /** Throws PLAN_STATE until the plan is completed. */
 export async function publishedModel(desk: Desk, planId: string): Promise<BodyInit<'published'>> {
+  checkPlanId(planId);
   const plan = await desk.database.plan.findUnique({
     where: { id: planId },
     select: { state: true, model: { select: { envelope: true } } },

@@ -6,15 +6,14 @@
 
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { FederationError } from '../../src/errors.ts';
 import type { Log } from '../../src/log.ts';
 import { Party } from '../protocol/envelope.ts';
 import type { IdentityKey } from '../protocol/identity.ts';
 import { AGGREGATOR, type Roster } from '../protocol/roster.ts';
-import { MAX_MESSAGE_BYTES } from '../protocol/transport.ts';
+import { grpcHandler } from './adapter.ts';
 import { Deadlines } from './deadlines.ts';
-import { type AggregatorEvent, type Desk, Listeners } from './desk.ts';
+import { type AggregatorEvent, type Desk, InFlight, Listeners } from './desk.ts';
 import { advance } from './rounds.ts';
 import { registerFederation } from './service.ts';
 import { type Database, openDatabase, withPlan } from './store/database.ts';
@@ -54,6 +53,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   const listeners = new Listeners();
   const desk: Desk = {
     ...{ database, party, log, listeners },
+    inFlight: new InFlight(),
     deadlines: new Deadlines(),
     announce(events) {
       for (const event of events) {
@@ -68,10 +68,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   const stopping = new AbortController();
   const server = createSecureServer(
     { key: tls.key, cert: tls.certificate, minVersion: 'TLSv1.3', settings: { maxConcurrentStreams: 64 } },
-    connectNodeAdapter({
-      routes: (router) => registerFederation(router, desk, stopping.signal),
-      ...{ grpcWeb: false, connect: false, acceptCompression: [], readMaxBytes: MAX_MESSAGE_BYTES },
-    }),
+    grpcHandler((router) => registerFederation(router, desk, stopping.signal), log),
   );
   const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {
@@ -94,6 +91,8 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     for (const session of sessions) session.destroy();
     await new Promise<void>((done) => server.close(() => done()));
     await ticking;
+    // A query after the disconnection would silently open the database again.
+    await desk.inFlight.close();
     await database.$disconnect();
   };
   return {

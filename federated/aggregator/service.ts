@@ -32,7 +32,7 @@ export function registerFederation(router: ConnectRouter, desk: Desk, stopping: 
     async (envelope: SignedEnvelope): Promise<SignedEnvelope> => {
       try {
         const opened = party.open(kind, envelope);
-        return party.seal(replyKind, opened.messageId, await work(opened, envelope));
+        return party.seal(replyKind, opened.messageId, await desk.inFlight.run(() => work(opened, envelope)));
       } catch (error) {
         throw failure(desk, kind, error);
       }
@@ -74,7 +74,8 @@ async function* streamTasks(
     yield seal({ task: { case: 'heartbeat', value: { nextWithinMs: HEARTBEAT_MS } } });
     while (!ended.aborted) {
       const rung = listeners.next();
-      for (const { key, task } of await pendingTasks(desk, site)) {
+      for (const { key, task } of await desk.inFlight.run(() => pendingTasks(desk, site))) {
+        if (ended.aborted) return;
         if (sent.has(key)) continue;
         sent.add(key);
         yield seal(task);

@@ -10,7 +10,7 @@ import { sha256Hex } from '../protocol/canonical.ts';
 import { envelopeBytes, type Opened } from '../protocol/envelope.ts';
 import type { SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.js';
 import { courseOf } from './course.ts';
-import { type Desk, replayed } from './desk.ts';
+import { checkCode, type Desk, replayed } from './desk.ts';
 import { advance } from './rounds.ts';
 import { type Plan, type Transaction, withPlan } from './store/database.ts';
 import { histogramOf } from './sums.ts';
@@ -20,6 +20,8 @@ export async function submit(desk: Desk, opened: Opened<'update'>, envelope: Sig
   const { message, signer: site, messageId } = opened;
   const bodyDigest = sha256Hex(envelope.body);
   const { events, late } = await withPlan(desk.database, message.planId, async (tx, plan) => {
+    // Before any look-up: the database has no column for a number this large.
+    if (message.round > plan.round) throw mismatch('round', `Round ${message.round} is not open yet.`);
     const before = await tx.message.findFirst({
       where: {
         OR: [
@@ -57,7 +59,6 @@ export async function submit(desk: Desk, opened: Opened<'update'>, envelope: Sig
 }
 
 async function checkUpdate(tx: Transaction, plan: Plan, site: string, update: Update): Promise<void> {
-  const mismatch = (where: string, message: string) => new FederationError('ROUND_MISMATCH', message, { where });
   if (update.planHash !== plan.planHash) throw mismatch('plan_hash', 'The update is for another plan.');
   const answer = await tx.answer.findUnique({ where: { planId_site: { planId: plan.id, site } } });
   if (answer?.accepted !== true) {
@@ -67,7 +68,6 @@ async function checkUpdate(tx: Transaction, plan: Plan, site: string, update: Up
   if (plan.endedAt !== null) {
     throw new FederationError('ROUND_CLOSED', `The plan is ${plan.state}.`, { where: plan.id });
   }
-  if (update.round > plan.round) throw mismatch('round', `Round ${update.round} is not open yet.`);
   // Counts may come late, from a site that missed round 0 and wants to take part from now on.
   if (update.round < plan.round && update.round !== 0) {
     throw new FederationError('ROUND_CLOSED', `Round ${update.round} is closed.`, { where: 'round' });
@@ -86,6 +86,13 @@ async function checkUpdate(tx: Transaction, plan: Plan, site: string, update: Up
     });
     if (counts?.refused !== false) throw mismatch('round', 'This site has not sent its counts (round 0).');
   }
-  if (update.outcome.case === 'refusal' && update.outcome.value.code !== '') return;
+  if (update.outcome.case === 'refusal') {
+    checkCode(update.outcome.value.code);
+    return;
+  }
   histogramOf(courseOf(plan), update);
+}
+
+function mismatch(where: string, message: string): FederationError {
+  return new FederationError('ROUND_MISMATCH', message, { where });
 }

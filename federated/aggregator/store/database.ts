@@ -42,12 +42,18 @@ export async function withPlan<T>(
   planId: string,
   work: (tx: Transaction, plan: Plan) => Promise<T>,
 ): Promise<T> {
+  checkPlanId(planId);
   return database.$transaction(async (tx) => {
     await tx.$queryRaw(Prisma.sql`SELECT id FROM plans WHERE id = ${planId} FOR UPDATE`);
     const plan = await tx.plan.findUnique({ where: { id: planId } });
     if (plan === null) throw planUnknown();
     return work(tx, plan);
   }, TRANSACTION);
+}
+
+/** Names no plan can have are not looked up. Throws PLAN_UNKNOWN. */
+export function checkPlanId(planId: string): void {
+  if (!/^[\x21-\x7e]{1,200}$/.test(planId)) throw planUnknown();
 }
 
 export function planUnknown(): FederationError {
