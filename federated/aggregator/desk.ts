@@ -5,6 +5,7 @@
 import { FederationError } from '../../src/errors.ts';
 import type { Log } from '../../src/log.ts';
 import type { Party } from '../protocol/envelope.ts';
+import type { Weights } from '../protocol/weights.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Database } from './store/database.ts';
 
@@ -22,6 +23,7 @@ export interface Desk {
   readonly deadlines: Deadlines;
   readonly listeners: Listeners;
   readonly inFlight: InFlight;
+  readonly weights: RecentWeights;
   /** Called after the transaction that made the events has committed. */
   announce(events: readonly AggregatorEvent[]): void;
 }
@@ -74,6 +76,23 @@ export class InFlight {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.allSettled(this.#running);
+  }
+}
+
+/** The weights of recent rounds by state hash, so that each site's task does not read them from the database again. */
+export class RecentWeights {
+  readonly #kept = new Map<string, Weights>();
+
+  get(stateHash: string): Weights | undefined {
+    return this.#kept.get(stateHash);
+  }
+
+  put(stateHash: string, weights: Weights): void {
+    this.#kept.set(stateHash, weights);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= 16) break;
+      this.#kept.delete(oldest);
+    }
   }
 }
 

@@ -14,14 +14,14 @@ import { stateHash } from '../protocol/weights.ts';
 import { type Course, courseOf, finish, firstState, nextState, weightsOf } from './course.ts';
 import { decideProposal, decideRound } from './decide.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
-import type { Plan, Round, Transaction } from './store/database.ts';
+import type { PlanRow, Round, Transaction } from './store/database.ts';
 import { sumOfUpdates } from './sums.ts';
 
 export const acceptanceKey = (planId: string) => `${planId}/acceptance`;
 export const roundKey = (planId: string, round: number, attempt: number) => `${planId}/${round}/${attempt}`;
 
 /** Takes every step that is due. The caller holds the plan's lock; announce the events after the commit. */
-export async function advance(tx: Transaction, desk: Desk, plan: Plan): Promise<AggregatorEvent[]> {
+export async function advance(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
   if (plan.endedAt !== null) return [];
   if (plan.rosterHash !== desk.party.rosterHash) {
     return abort(tx, desk, plan, 'ROSTER_INVALID', 'The roster changed while the plan ran.');
@@ -29,7 +29,7 @@ export async function advance(tx: Transaction, desk: Desk, plan: Plan): Promise<
   return plan.state === 'proposed' ? advanceProposal(tx, desk, plan) : advanceRound(tx, desk, plan);
 }
 
-async function advanceProposal(tx: Transaction, desk: Desk, plan: Plan): Promise<AggregatorEvent[]> {
+async function advanceProposal(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
   const answers = await tx.answer.findMany({ where: { planId: plan.id }, select: { site: true, accepted: true } });
   const course = courseOf(plan);
   const accepted = answers.filter((answer) => answer.accepted).map((answer) => answer.site);
@@ -49,9 +49,12 @@ async function advanceProposal(tx: Transaction, desk: Desk, plan: Plan): Promise
   return [{ event: 'plan', plan: plan.id, state: 'counting', sites: accepted.sort() }];
 }
 
-async function advanceRound(tx: Transaction, desk: Desk, plan: Plan): Promise<AggregatorEvent[]> {
+async function advanceRound(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
   const course = courseOf(plan);
-  const round = await tx.round.findUniqueOrThrow({ where: { planId_number: { planId: plan.id, number: plan.round } } });
+  const round = await tx.round.findUniqueOrThrow({
+    where: { planId_number: { planId: plan.id, number: plan.round } },
+    select: { number: true, attempt: true },
+  });
   const answers = await tx.answer.findMany({ where: { planId: plan.id, accepted: true }, select: { site: true } });
   const messages = await tx.message.findMany({
     where: { planId: plan.id, round: { in: [0, round.number] } },
@@ -63,7 +66,10 @@ async function advanceRound(tx: Transaction, desk: Desk, plan: Plan): Promise<Ag
   const previous =
     round.number === 0
       ? null
-      : await tx.round.findUniqueOrThrow({ where: { planId_number: { planId: plan.id, number: round.number - 1 } } });
+      : await tx.round.findUniqueOrThrow({
+          where: { planId_number: { planId: plan.id, number: round.number - 1 } },
+          select: { contributors: true },
+        });
   const awaited = answers.filter(({ site }) => {
     if (contributed.has(site) || refused.has(site)) return false;
     // Who missed the last round and is not even connected is welcome, but nobody waits for it.
@@ -96,21 +102,27 @@ async function advanceRound(tx: Transaction, desk: Desk, plan: Plan): Promise<Ag
   }
 }
 
+type RoundHead = Pick<Round, 'number' | 'attempt'>;
+
 async function closeRound(
   tx: Transaction,
   desk: Desk,
   course: Course,
-  plan: Plan,
-  round: Round,
+  plan: PlanRow,
+  round: RoundHead,
   contributors: string[],
 ): Promise<AggregatorEvent[]> {
   const started = roundKey(plan.id, round.number, round.attempt);
   let state: string;
   let model: unknown;
   try {
+    const { trainerState } = await tx.round.findUniqueOrThrow({
+      where: { planId_number: { planId: plan.id, number: round.number } },
+      select: { trainerState: true },
+    });
     const counts = await sumOfUpdates(tx, course, plan.id, 0, contributors);
     const gradient = round.number === 0 ? null : await sumOfUpdates(tx, course, plan.id, round.number, contributors);
-    state = nextState(round.trainerState, counts, gradient, contributors.length);
+    state = nextState(trainerState, counts, gradient, contributors.length);
     model = round.number === course.plan.rounds ? finish(course, state) : null;
   } catch (error) {
     if (!(error instanceof VeilriskError)) throw error;
@@ -139,7 +151,7 @@ async function closeRound(
   return [...events, ...(await publish(tx, desk, plan, model))];
 }
 
-async function publish(tx: Transaction, desk: Desk, plan: Plan, model: unknown): Promise<AggregatorEvent[]> {
+async function publish(tx: Transaction, desk: Desk, plan: PlanRow, model: unknown): Promise<AggregatorEvent[]> {
   const modelJson = canonicalBytes(model);
   const modelHash = sha256Hex(modelJson);
   const { planHash } = plan;
@@ -161,11 +173,13 @@ async function openRound(
   tx: Transaction,
   desk: Desk,
   course: Course,
-  plan: Plan,
+  plan: PlanRow,
   number: number,
   trainerState: string,
 ) {
-  const hash = Buffer.from(stateHash(weightsOf(course, number, trainerState))).toString('hex');
+  const weights = weightsOf(course, number, trainerState);
+  const hash = Buffer.from(stateHash(weights)).toString('hex');
+  desk.weights.put(hash, weights);
   await tx.round.create({ data: { planId: plan.id, number, state: 'open', trainerState, stateHash: hash } });
   // Starts the round's clock; if this transaction fails, the round's deadline has merely begun a little early.
   desk.deadlines.remaining(roundKey(plan.id, number, 0), 0);
@@ -174,7 +188,7 @@ async function openRound(
 async function abort(
   tx: Transaction,
   desk: Desk,
-  plan: Plan,
+  plan: PlanRow,
   code: string,
   reason: string,
 ): Promise<AggregatorEvent[]> {

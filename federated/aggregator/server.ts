@@ -13,7 +13,7 @@ import type { IdentityKey } from '../protocol/identity.ts';
 import { AGGREGATOR, type Roster } from '../protocol/roster.ts';
 import { grpcHandler } from './adapter.ts';
 import { Deadlines } from './deadlines.ts';
-import { type AggregatorEvent, type Desk, InFlight, Listeners } from './desk.ts';
+import { type AggregatorEvent, type Desk, InFlight, Listeners, RecentWeights } from './desk.ts';
 import { advance } from './rounds.ts';
 import { registerFederation } from './service.ts';
 import { type Database, openDatabase, withPlan } from './store/database.ts';
@@ -54,6 +54,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   const desk: Desk = {
     ...{ database, party, log, listeners },
     inFlight: new InFlight(),
+    weights: new RecentWeights(),
     deadlines: new Deadlines(),
     announce(events) {
       for (const event of events) {

@@ -3,11 +3,11 @@
  */
 
 import { type BodyInit, envelopeFrom } from '../protocol/envelope.ts';
-import { encodeWeights, stateHash } from '../protocol/weights.ts';
+import { encodeWeights, type Weights } from '../protocol/weights.ts';
 import { courseOf, weightsOf } from './course.ts';
 import type { Desk } from './desk.ts';
 import { roundKey } from './rounds.ts';
-import type { Plan } from './store/database.ts';
+import type { PlanRow } from './store/database.ts';
 
 export interface PendingTask {
   /** A stream sends each key once. */
@@ -24,14 +24,15 @@ export async function pendingTasks(desk: Desk, site: string): Promise<PendingTas
         { endedAt: { not: null }, answers: { some: { site, accepted: true, acknowledgedAt: null } } },
       ],
     },
-    include: { answers: { where: { site } } },
+    omit: { proposal: true },
+    include: { answers: { where: { site }, select: { accepted: true } } },
     orderBy: { createdAt: 'asc' },
   });
   const tasks: PendingTask[] = [];
   for (const plan of open) {
     const answer = plan.answers[0];
     if (plan.state === 'proposed') {
-      if (answer === undefined) tasks.push(offer(plan));
+      if (answer === undefined) tasks.push(await offer(desk, plan.id));
     } else if (answer?.accepted === true) {
       const task = plan.endedAt === null ? await roundTask(desk, plan, site) : await ended(desk, plan);
       if (task !== null) tasks.push(task);
@@ -40,13 +41,14 @@ export async function pendingTasks(desk: Desk, site: string): Promise<PendingTas
   return tasks;
 }
 
-function offer(plan: Plan): PendingTask {
+async function offer(desk: Desk, planId: string): Promise<PendingTask> {
+  const plan = await desk.database.plan.findUniqueOrThrow({ where: { id: planId }, select: { proposal: true } });
   const proposal = envelopeFrom(plan.proposal);
-  return { key: `${plan.id}/offer`, task: { task: { case: 'offer', value: { proposal } } } };
+  return { key: `${planId}/offer`, task: { task: { case: 'offer', value: { proposal } } } };
 }
 
 /** Counts first, also when late; then the open round. */
-async function roundTask(desk: Desk, plan: Plan, site: string): Promise<PendingTask | null> {
+async function roundTask(desk: Desk, plan: PlanRow, site: string): Promise<PendingTask | null> {
   const sent = await desk.database.message.findMany({
     where: { planId: plan.id, site, round: { in: [0, plan.round] } },
     select: { round: true, refused: true },
@@ -56,13 +58,14 @@ async function roundTask(desk: Desk, plan: Plan, site: string): Promise<PendingT
   const number = counts === undefined ? 0 : plan.round;
   if (sent.some((message) => message.round === number)) return null;
   const course = courseOf(plan);
-  const round = await desk.database.round.findUnique({ where: { planId_number: { planId: plan.id, number } } });
-  const current =
-    number === plan.round
-      ? round
-      : await desk.database.round.findUnique({ where: { planId_number: { planId: plan.id, number: plan.round } } });
-  if (round === null || current === null) return null;
-  const weights = weightsOf(course, number, round.trainerState);
+  const rounds = await desk.database.round.findMany({
+    where: { planId: plan.id, number: { in: [number, plan.round] } },
+    select: { number: true, attempt: true, stateHash: true },
+  });
+  const round = rounds.find((each) => each.number === number);
+  const current = rounds.find((each) => each.number === plan.round);
+  if (round === undefined || current === undefined) return null;
+  const weights = desk.weights.get(round.stateHash) ?? (await loadWeights(desk, plan, round));
   const clock = roundKey(plan.id, current.number, current.attempt);
   return {
     key: `${roundKey(plan.id, number, round.attempt)}/${current.number}`,
@@ -76,7 +79,7 @@ async function roundTask(desk: Desk, plan: Plan, site: string): Promise<PendingT
           of: course.plan.rounds,
           weights: encodeWeights(weights.flat),
           intercept: weights.intercept,
-          stateHash: stateHash(weights),
+          stateHash: new Uint8Array(Buffer.from(round.stateHash, 'hex')),
           deadlineMs: Math.ceil(desk.deadlines.remaining(clock, course.plan.roundDeadlineMs)),
           attempt: round.attempt,
         },
@@ -85,7 +88,17 @@ async function roundTask(desk: Desk, plan: Plan, site: string): Promise<PendingT
   };
 }
 
-async function ended(desk: Desk, plan: Plan): Promise<PendingTask> {
+async function loadWeights(desk: Desk, plan: PlanRow, round: { number: number; stateHash: string }): Promise<Weights> {
+  const { trainerState } = await desk.database.round.findUniqueOrThrow({
+    where: { planId_number: { planId: plan.id, number: round.number } },
+    select: { trainerState: true },
+  });
+  const weights = weightsOf(courseOf(plan), round.number, trainerState);
+  desk.weights.put(round.stateHash, weights);
+  return weights;
+}
+
+async function ended(desk: Desk, plan: PlanRow): Promise<PendingTask> {
   const { id: planId, planHash, state, code, reason } = plan;
   const model = await desk.database.model.findUnique({ where: { planId } });
   const value = {

@@ -12,7 +12,7 @@ import type { SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.j
 import { courseOf } from './course.ts';
 import { checkCode, type Desk, replayed } from './desk.ts';
 import { advance } from './rounds.ts';
-import { type Plan, type Transaction, withPlan } from './store/database.ts';
+import { type PlanRow, type Transaction, withPlan } from './store/database.ts';
 import { histogramOf } from './sums.ts';
 
 /** Stores an update or refusal, once, and closes the round when it was the last. The same bytes again change nothing. */
@@ -58,9 +58,12 @@ export async function submit(desk: Desk, opened: Opened<'update'>, envelope: Sig
   return { planId: message.planId, round: message.round };
 }
 
-async function checkUpdate(tx: Transaction, plan: Plan, site: string, update: Update): Promise<void> {
+async function checkUpdate(tx: Transaction, plan: PlanRow, site: string, update: Update): Promise<void> {
   if (update.planHash !== plan.planHash) throw mismatch('plan_hash', 'The update is for another plan.');
-  const answer = await tx.answer.findUnique({ where: { planId_site: { planId: plan.id, site } } });
+  const answer = await tx.answer.findUnique({
+    where: { planId_site: { planId: plan.id, site } },
+    select: { accepted: true },
+  });
   if (answer?.accepted !== true) {
     throw new FederationError('PLAN_STATE', 'This site has not accepted the plan.', { where: plan.id });
   }

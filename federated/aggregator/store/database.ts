@@ -12,6 +12,8 @@ import { FederationError } from '../../../src/errors.ts';
 import { type Plan, Prisma, PrismaClient } from './generated/client.ts';
 
 export type { Answer, Message, Model, Plan, Round } from './generated/client.ts';
+/** A plan without the operator's envelope, which only offers need. */
+export type PlanRow = Omit<Plan, 'proposal'>;
 export type Transaction = Prisma.TransactionClient;
 export type Database = PrismaClient;
 
@@ -40,12 +42,12 @@ export async function openDatabase(url: string, identityKey: string): Promise<Da
 export async function withPlan<T>(
   database: Database,
   planId: string,
-  work: (tx: Transaction, plan: Plan) => Promise<T>,
+  work: (tx: Transaction, plan: PlanRow) => Promise<T>,
 ): Promise<T> {
   checkPlanId(planId);
   return database.$transaction(async (tx) => {
     await tx.$queryRaw(Prisma.sql`SELECT id FROM plans WHERE id = ${planId} FOR UPDATE`);
-    const plan = await tx.plan.findUnique({ where: { id: planId } });
+    const plan = await tx.plan.findUnique({ where: { id: planId }, omit: { proposal: true } });
     if (plan === null) throw planUnknown();
     return work(tx, plan);
   }, TRANSACTION);
