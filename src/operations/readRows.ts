@@ -7,11 +7,11 @@
  */
 import { createHash } from 'node:crypto';
 import type { ReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { CsvError, type Info, parse } from 'csv-parse';
+import { type CsvError, type Info, parse } from 'csv-parse';
 import { type Contract, createRowParser, type ParsedRow } from '../contract/contract.ts';
 import type { RowParserOptions } from '../contract/row.ts';
 import { ContractError, type FieldIssue, VeilriskError } from '../errors.ts';
@@ -83,7 +83,7 @@ export async function* readRows(
   let unclosedQuote = false;
   parser.on('skip', (error: CsvError | undefined) => {
     if (error?.code === 'CSV_QUOTE_NOT_CLOSED') unclosedQuote = true;
-    const line = error instanceof CsvError && typeof error.lines === 'number' ? error.lines : 0;
+    const line = typeof error?.lines === 'number' ? error.lines : 0;
     skipped.push({ line, issues: [{ field: '(row)', rule: 'must be well-formed CSV' }] });
   });
   const hash = createHash('sha256');
@@ -114,7 +114,7 @@ export async function* readRows(
       }
       while (skipped.length > 0) yield skipped.shift()!;
       const row = parseRow(record, info.lines);
-      cutRow = record.length < width;
+      cutRow = 'issues' in row && (record.length < width || record[width - 1] === '');
       // Safe: a row parser makes a new object for every row; nobody else holds it.
       yield Object.assign(row, { line: info.lines });
     }
@@ -141,25 +141,34 @@ export async function* readRows(
   options.onContent?.(hash.digest('hex'));
 }
 
+/** Size of the file as it is stored; fails with FILE_UNREADABLE when it cannot be opened. */
+export async function fileBytes(path: string): Promise<number> {
+  const source = await openSource(path);
+  source.raw.destroy();
+  return source.bytes;
+}
+
 async function openSource(path: string): Promise<SourceFile> {
+  let handle: FileHandle | undefined;
   try {
-    const handle = await open(path, 'r');
+    handle = await open(path, 'r');
     const { size } = await handle.stat();
     const magic = Buffer.alloc(2);
     await handle.read(magic, 0, 2, 0);
     return {
-      raw: handle.createReadStream({ start: 0, highWaterMark: 1 << 18 }) as ReadStream,
+      raw: handle.createReadStream({ start: 0, highWaterMark: 1 << 18 }),
       gzip: magic[0] === 0x1f && magic[1] === 0x8b,
       bytes: size,
     };
   } catch (error) {
+    await handle?.close();
     throw fileError(error, path);
   }
 }
 
 function fileError(error: unknown, path: string): unknown {
   if (error instanceof VeilriskError) return error;
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  const code = systemCode(error) ?? '';
   if (code === 'Z_BUF_ERROR') {
     return new ContractError('FILE_TRUNCATED', 'The compressed file ends too early', {
       where: path,
@@ -181,4 +190,9 @@ function fileError(error: unknown, path: string): unknown {
     });
   }
   return error;
+}
+
+/** The code of a failed system call, of zlib or of the CSV parser. */
+export function systemCode(error: unknown): string | undefined {
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : undefined;
 }

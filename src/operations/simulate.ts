@@ -74,7 +74,7 @@ export async function simulateToFile(
     await rename(partial, path);
   } catch (error) {
     await rm(partial, { force: true });
-    if (error instanceof Error && 'syscall' in error) {
+    if (typeof error === 'object' && error !== null && 'syscall' in error) {
       throw new ContractError('FILE_UNREADABLE', 'The file cannot be written', {
         where: path,
         fix: 'Check that the folder exists, may be written by this user and has room.',
