@@ -90,7 +90,8 @@ export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first:
     noiseEnergy[k] += (length * sums.noise) ** 2 * inverseTrace(diagonal, ordered, penalty);
     const energy = smoothingEnergy(field, diagonal, ordered, penalty);
     const factor = energy > 0 ? Math.max(0, 1 - (SHRINKAGE * noiseEnergy[k]) / energy) : 0;
-    return field.map((weight) => factor * weight);
+    // Adding 0 turns -0 into 0, which JSON cannot tell apart.
+    return field.map((weight) => factor * weight + 0);
   });
   return { baseRate, model: { intercept, weights }, steps, noiseEnergy };
 }

@@ -101,7 +101,7 @@ export function toModel(state: TrainerState, contract: Contract): Scorecard {
     });
     const mean = mass === 0 ? 0 : sum / mass;
     intercept += mean;
-    return field.map((value) => value - mean);
+    return field.map((value) => value - mean + 0);
   });
   return parseScorecard(
     {
