@@ -67,7 +67,7 @@ CREATE TABLE "releases" (
     "id" BIGSERIAL NOT NULL,
     "dataset_id" INTEGER NOT NULL,
     "plan_id" TEXT NOT NULL,
-    "round" TEXT NOT NULL,
+    "round" INTEGER NOT NULL,
     "attempt" INTEGER NOT NULL,
     "mu_squared" DECIMAL(65,30) NOT NULL,
     "state" TEXT NOT NULL,

@@ -31,6 +31,7 @@ export type AggregateRelease = {
 export type ReleaseAvgAggregateOutputType = {
   id: number | null
   datasetId: number | null
+  round: number | null
   attempt: number | null
   muSquared: runtime.Decimal | null
 }
@@ -38,6 +39,7 @@ export type ReleaseAvgAggregateOutputType = {
 export type ReleaseSumAggregateOutputType = {
   id: bigint | null
   datasetId: number | null
+  round: number | null
   attempt: number | null
   muSquared: runtime.Decimal | null
 }
@@ -46,7 +48,7 @@ export type ReleaseMinAggregateOutputType = {
   id: bigint | null
   datasetId: number | null
   planId: string | null
-  round: string | null
+  round: number | null
   attempt: number | null
   muSquared: runtime.Decimal | null
   state: string | null
@@ -60,7 +62,7 @@ export type ReleaseMaxAggregateOutputType = {
   id: bigint | null
   datasetId: number | null
   planId: string | null
-  round: string | null
+  round: number | null
   attempt: number | null
   muSquared: runtime.Decimal | null
   state: string | null
@@ -90,6 +92,7 @@ export type ReleaseCountAggregateOutputType = {
 export type ReleaseAvgAggregateInputType = {
   id?: true
   datasetId?: true
+  round?: true
   attempt?: true
   muSquared?: true
 }
@@ -97,6 +100,7 @@ export type ReleaseAvgAggregateInputType = {
 export type ReleaseSumAggregateInputType = {
   id?: true
   datasetId?: true
+  round?: true
   attempt?: true
   muSquared?: true
 }
@@ -235,7 +239,7 @@ export type ReleaseGroupByOutputType = {
   id: bigint
   datasetId: number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal
   state: string
@@ -273,7 +277,7 @@ export type ReleaseWhereInput = {
   id?: Prisma.BigIntFilter<"Release"> | bigint | number
   datasetId?: Prisma.IntFilter<"Release"> | number
   planId?: Prisma.StringFilter<"Release"> | string
-  round?: Prisma.StringFilter<"Release"> | string
+  round?: Prisma.IntFilter<"Release"> | number
   attempt?: Prisma.IntFilter<"Release"> | number
   muSquared?: Prisma.DecimalFilter<"Release"> | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFilter<"Release"> | string
@@ -309,7 +313,7 @@ export type ReleaseWhereUniqueInput = Prisma.AtLeast<{
   NOT?: Prisma.ReleaseWhereInput | Prisma.ReleaseWhereInput[]
   datasetId?: Prisma.IntFilter<"Release"> | number
   planId?: Prisma.StringFilter<"Release"> | string
-  round?: Prisma.StringFilter<"Release"> | string
+  round?: Prisma.IntFilter<"Release"> | number
   attempt?: Prisma.IntFilter<"Release"> | number
   muSquared?: Prisma.DecimalFilter<"Release"> | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFilter<"Release"> | string
@@ -348,7 +352,7 @@ export type ReleaseScalarWhereWithAggregatesInput = {
   id?: Prisma.BigIntWithAggregatesFilter<"Release"> | bigint | number
   datasetId?: Prisma.IntWithAggregatesFilter<"Release"> | number
   planId?: Prisma.StringWithAggregatesFilter<"Release"> | string
-  round?: Prisma.StringWithAggregatesFilter<"Release"> | string
+  round?: Prisma.IntWithAggregatesFilter<"Release"> | number
   attempt?: Prisma.IntWithAggregatesFilter<"Release"> | number
   muSquared?: Prisma.DecimalWithAggregatesFilter<"Release"> | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringWithAggregatesFilter<"Release"> | string
@@ -362,7 +366,7 @@ export type ReleaseScalarWhereWithAggregatesInput = {
 export type ReleaseCreateInput = {
   id?: bigint | number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -378,7 +382,7 @@ export type ReleaseUncheckedCreateInput = {
   id?: bigint | number
   datasetId: number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -392,7 +396,7 @@ export type ReleaseUncheckedCreateInput = {
 export type ReleaseUpdateInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -408,7 +412,7 @@ export type ReleaseUncheckedUpdateInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   datasetId?: Prisma.IntFieldUpdateOperationsInput | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -423,7 +427,7 @@ export type ReleaseCreateManyInput = {
   id?: bigint | number
   datasetId: number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -437,7 +441,7 @@ export type ReleaseCreateManyInput = {
 export type ReleaseUpdateManyMutationInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -452,7 +456,7 @@ export type ReleaseUncheckedUpdateManyInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   datasetId?: Prisma.IntFieldUpdateOperationsInput | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -476,7 +480,7 @@ export type ReleaseOrderByRelationAggregateInput = {
 export type ReleaseDatasetIdPlanIdRoundAttemptCompoundUniqueInput = {
   datasetId: number
   planId: string
-  round: string
+  round: number
   attempt: number
 }
 
@@ -498,6 +502,7 @@ export type ReleaseCountOrderByAggregateInput = {
 export type ReleaseAvgOrderByAggregateInput = {
   id?: Prisma.SortOrder
   datasetId?: Prisma.SortOrder
+  round?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
   muSquared?: Prisma.SortOrder
 }
@@ -533,6 +538,7 @@ export type ReleaseMinOrderByAggregateInput = {
 export type ReleaseSumOrderByAggregateInput = {
   id?: Prisma.SortOrder
   datasetId?: Prisma.SortOrder
+  round?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
   muSquared?: Prisma.SortOrder
 }
@@ -598,7 +604,7 @@ export type NullableStringFieldUpdateOperationsInput = {
 export type ReleaseCreateWithoutDatasetInput = {
   id?: bigint | number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -612,7 +618,7 @@ export type ReleaseCreateWithoutDatasetInput = {
 export type ReleaseUncheckedCreateWithoutDatasetInput = {
   id?: bigint | number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -656,7 +662,7 @@ export type ReleaseScalarWhereInput = {
   id?: Prisma.BigIntFilter<"Release"> | bigint | number
   datasetId?: Prisma.IntFilter<"Release"> | number
   planId?: Prisma.StringFilter<"Release"> | string
-  round?: Prisma.StringFilter<"Release"> | string
+  round?: Prisma.IntFilter<"Release"> | number
   attempt?: Prisma.IntFilter<"Release"> | number
   muSquared?: Prisma.DecimalFilter<"Release"> | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFilter<"Release"> | string
@@ -670,7 +676,7 @@ export type ReleaseScalarWhereInput = {
 export type ReleaseCreateManyDatasetInput = {
   id?: bigint | number
   planId: string
-  round: string
+  round: number
   attempt: number
   muSquared: runtime.Decimal | runtime.DecimalJsLike | number | string
   state: string
@@ -684,7 +690,7 @@ export type ReleaseCreateManyDatasetInput = {
 export type ReleaseUpdateWithoutDatasetInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -698,7 +704,7 @@ export type ReleaseUpdateWithoutDatasetInput = {
 export type ReleaseUncheckedUpdateWithoutDatasetInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -712,7 +718,7 @@ export type ReleaseUncheckedUpdateWithoutDatasetInput = {
 export type ReleaseUncheckedUpdateManyWithoutDatasetInput = {
   id?: Prisma.BigIntFieldUpdateOperationsInput | bigint | number
   planId?: Prisma.StringFieldUpdateOperationsInput | string
-  round?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
   muSquared?: Prisma.DecimalFieldUpdateOperationsInput | runtime.Decimal | runtime.DecimalJsLike | number | string
   state?: Prisma.StringFieldUpdateOperationsInput | string
@@ -818,9 +824,9 @@ export type $ReleasePayload<ExtArgs extends runtime.Types.Extensions.InternalArg
      */
     planId: string
     /**
-     * Name of the release in the plan ("counts", "round-1", ...); immutable.
+     * Round of the plan, 0 for the bin counts; immutable.
      */
-    round: string
+    round: number
     /**
      * From 1; a further attempt needs every earlier one to be lost or refused; immutable.
      */
@@ -1280,7 +1286,7 @@ export interface ReleaseFieldRefs {
   readonly id: Prisma.FieldRef<"Release", 'BigInt'>
   readonly datasetId: Prisma.FieldRef<"Release", 'Int'>
   readonly planId: Prisma.FieldRef<"Release", 'String'>
-  readonly round: Prisma.FieldRef<"Release", 'String'>
+  readonly round: Prisma.FieldRef<"Release", 'Int'>
   readonly attempt: Prisma.FieldRef<"Release", 'Int'>
   readonly muSquared: Prisma.FieldRef<"Release", 'Decimal'>
   readonly state: Prisma.FieldRef<"Release", 'String'>

@@ -1,0 +1,165 @@
+/**
+ * Reading the audit log: its signed head, an export, the check of every stored row, and the cross-check with the ledger.
+ *
+ * Nothing here trusts the stored hashes: they are recomputed from the entries' bytes and compared.
+ */
+import type pg from 'pg';
+import { equalBytes } from '../audit/bytes.ts';
+import { verifyCheckpoint } from '../audit/checkpoint.ts';
+import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.ts';
+import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
+import { CompactRange } from '../audit/tree.ts';
+import { RangeChecker } from '../audit/verifyLog.ts';
+import { AuditError, PrivacyError } from '../errors.ts';
+import { RESERVATION_TYPE } from './ledger.ts';
+import { Sequencer } from './sequencer.ts';
+
+export interface LogHead {
+  /** Entries in the log. */
+  size: number;
+  /** 32 bytes. */
+  root: Uint8Array;
+  /** Signed note. */
+  checkpoint: string;
+}
+
+export interface AuditReader {
+  readonly origin: string;
+  readonly verifierKey: string;
+  head(): Promise<LogHead>;
+  /** Entries of indices [from, to), as stored. */
+  entries(from: number, to: number): AsyncGenerator<ExportedEntry>;
+  /** The lines of an export of the log as it is now (audit/FORMAT.md). */
+  exportLines(): AsyncGenerator<string>;
+  /** Recomputes everything from the rows. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */
+  fsck(): Promise<LogHead>;
+  /** @throws PrivacyError LEDGER_MISMATCH unless ledger and log hold the same reservations. */
+  ledgerAgreesWithLog(): Promise<void>;
+}
+
+type Queryable = Pick<pg.ClientBase, 'query'>;
+
+const CHUNK = 2_000;
+
+export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): AuditReader {
+  const key = parseVerifierKey(verifierKey);
+  return {
+    origin,
+    verifierKey,
+    head: () => readHead(pool),
+    entries: (from, to) => readEntries(pool, from, to),
+    async *exportLines() {
+      const { size, checkpoint } = await readHead(pool);
+      yield headerLine({ origin, verifierKey, checkpoint });
+      for await (const entry of readEntries(pool, 0, size)) yield entryLine(entry);
+    },
+    async fsck() {
+      const client = await pool.connect();
+      try {
+        // One snapshot, so that entries appended meanwhile are not taken for strangers.
+        await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+        const head = await readHead(client);
+        const checkpoint = await verifyCheckpoint(head.checkpoint, key);
+        if (checkpoint.size !== head.size || !equalBytes(checkpoint.root, head.root)) {
+          throw tampered('the stored head differs from the checkpoint it is signed with', 'head');
+        }
+        const checker = new RangeChecker(checkpoint);
+        let last = -1;
+        for await (const entry of readEntries(client, 0, head.size)) {
+          last = entry.index;
+          checker.add(entry, `index ${last}`);
+        }
+        checker.finish(`index ${last + 1}`);
+        const strangers = await client.query<{ index: string | null }>(
+          'SELECT min(index)::text AS index FROM audit_entries WHERE index < 0 OR index >= $1',
+          [head.size],
+        );
+        const stranger = strangers.rows[0].index;
+        if (stranger !== null) throw tampered('an entry is not covered by the checkpoint', `index ${stranger}`);
+        return head;
+      } finally {
+        await client.query('ROLLBACK').catch(() => {});
+        client.release();
+      }
+    },
+    ledgerAgreesWithLog: () => compareLedger(pool),
+  };
+}
+
+/**
+ * Writes the empty log's head on first start; afterwards checks that the stored head is whole and signed by this key.
+ * @throws AuditError AUDIT_SIGNATURE_INVALID for another key's log, AUDIT_LOG_TAMPERED.
+ */
+export async function openLog(pool: pg.Pool, signer: LogSigner): Promise<void> {
+  await Sequencer.createHead(pool, signer);
+  const { rows } = await pool.query<{ size: number; range: Buffer; root: Buffer; checkpoint: string }>(
+    'SELECT size::float8 AS size, range, root, checkpoint FROM audit_head WHERE id = 1',
+  );
+  if (rows.length === 0) throw tampered('its head is missing', 'head');
+  const { size, range, root, checkpoint } = rows[0];
+  const signed = await verifyCheckpoint(checkpoint, parseVerifierKey(signer.verifierKey));
+  const computed = CompactRange.unpack(size, range).root();
+  if (signed.size !== size || !equalBytes(signed.root, root) || !equalBytes(computed, root)) {
+    throw tampered('the stored head differs from the checkpoint it is signed with', 'head');
+  }
+}
+
+async function readHead(db: Queryable): Promise<LogHead> {
+  const { rows } = await db.query<LogHead>(
+    'SELECT size::float8 AS size, root, checkpoint FROM audit_head WHERE id = 1',
+  );
+  if (rows.length === 0) throw tampered('its head is missing', 'head');
+  return rows[0];
+}
+
+async function* readEntries(db: Queryable, from: number, to: number): AsyncGenerator<ExportedEntry> {
+  for (let start = from; start < to; start += CHUNK) {
+    const { rows } = await db.query<ExportedEntry>(
+      'SELECT index::float8 AS index, node, bytes FROM audit_entries WHERE index >= $1 AND index < $2 ORDER BY index',
+      [start, Math.min(start + CHUNK, to)],
+    );
+    yield* rows;
+  }
+}
+
+async function compareLedger(pool: pg.Pool): Promise<void> {
+  // The predicate is that of a partial index; a nested object of this spelling is sorted out below.
+  const logged = await pool.query<{ bytes: Buffer }>(
+    `SELECT bytes FROM audit_entries WHERE position('"type":"${RESERVATION_TYPE}"'::bytea IN bytes) > 0`,
+  );
+  const inLog = new Map<string, number>();
+  for (const { bytes } of logged.rows) {
+    const { type, outcome, details } = JSON.parse(bytes.toString('utf8'));
+    if (type !== RESERVATION_TYPE || outcome !== 'reserved') continue;
+    inLog.set(nameOf(details.datasetId, details.planId, details.round, details.attempt), details.muSquared);
+  }
+  const held = await pool.query<{ dataset_id: number; plan_id: string; round: number; attempt: number; mu: number }>(
+    `SELECT dataset_id, plan_id, round, attempt, mu_squared::float8 AS mu FROM releases WHERE state <> 'refused'`,
+  );
+  for (const { dataset_id, plan_id, round, attempt, mu } of held.rows) {
+    const name = nameOf(dataset_id, plan_id, round, attempt);
+    const logged = inLog.get(name);
+    if (logged === undefined) throw mismatch(name, 'is in the ledger and not in the audit log');
+    if (Math.abs(logged - mu) > 1e-12 * mu)
+      throw mismatch(name, 'has another loss in the ledger than in the audit log');
+    inLog.delete(name);
+  }
+  for (const name of inLog.keys()) throw mismatch(name, 'is in the audit log and not in the ledger');
+}
+
+const nameOf = (dataset: number, plan: string, round: number, attempt: number): string =>
+  `data set ${dataset}, plan ${plan}, round ${round}, attempt ${attempt}`;
+
+function mismatch(where: string, what: string): PrivacyError {
+  return new PrivacyError('LEDGER_MISMATCH', `A release ${what}: the database was changed or restored in part.`, {
+    where,
+    fix: 'Run `veilrisk audit fsck`, and restore a backup in which both agree; nothing is released until then.',
+  });
+}
+
+function tampered(what: string, where: string): AuditError {
+  return new AuditError('AUDIT_LOG_TAMPERED', `The log does not verify: ${what}.`, {
+    where,
+    fix: 'Keep the database as evidence, and compare it with a checkpoint or an export that was made earlier.',
+  });
+}

@@ -1,0 +1,154 @@
+/**
+ * The node's store: opens the database, and is the only way to its tables.
+ *
+ * Reading is free; writing happens inside `transaction`, so that what is written and its audit entry commit together, or
+ * through `decisions`, which does the same for many calls at once. The store composes nothing: which entry belongs to
+ * which change, and when budget is spent, is decided by operations.
+ */
+import { join } from 'node:path';
+import { type EntryDraft, entryBytes } from '../audit/entry.ts';
+import type { LogSigner } from '../audit/note.ts';
+import { openPool } from '../database/connection.ts';
+import { applyMigrations } from '../database/migrations.ts';
+import { type AuditReader, openLog, readAudit } from './auditLog.ts';
+import { type DatasetReader, type DatasetWriter, readDatasets, writeDatasets } from './datasets.ts';
+import { DecisionRecorder } from './decisions.ts';
+import {
+  type ApiKeyReader,
+  type ApiKeyWriter,
+  type EncryptionKeyReader,
+  type EncryptionKeyWriter,
+  readApiKeys,
+  readEncryptionKeys,
+  writeApiKeys,
+  writeEncryptionKeys,
+} from './keys.ts';
+import { type LedgerReader, type LedgerWriter, readLedger, writeLedger } from './ledger.ts';
+import { type ModelReader, type ModelWriter, readModels, writeModels } from './models.ts';
+import { type PersonalReader, type PersonalWriter, readPersonal, writePersonal } from './personal.ts';
+import {
+  type IdentityWriter,
+  type PlanReader,
+  type PlanWriter,
+  readPlans,
+  writeIdentity,
+  writePlans,
+} from './plans.ts';
+import { copyRecords, loadTrainingData, type NewRecord, type TrainingRows } from './records.ts';
+import { type AuditPosition, Sequencer } from './sequencer.ts';
+import { Database, type TransactionOptions } from './session.ts';
+
+export const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
+
+/** One Postgres transaction. Its functions write rows; `append` records what they mean. */
+export interface NodeTransaction {
+  /**
+   * Appends an audit entry, durable when the transaction commits. Takes the log's lock until then: append after slow
+   * work and after any other lock. @throws AuditError AUDIT_ENTRY_INVALID.
+   */
+  append(draft: EntryDraft): Promise<AuditPosition>;
+  datasets: DatasetWriter & {
+    /** Appends records to a locked data set; returns how many. */
+    copyRecords(
+      target: { datasetId: number; importId: number },
+      records: AsyncIterable<NewRecord> | Iterable<NewRecord>,
+    ): Promise<number>;
+  };
+  ledger: LedgerWriter;
+  plans: PlanWriter;
+  models: ModelWriter;
+  apiKeys: ApiKeyWriter;
+  encryptionKeys: EncryptionKeyWriter;
+  personal: PersonalWriter;
+  identity: IdentityWriter;
+}
+
+export interface NodeStore {
+  /**
+   * Runs `work` in one transaction; it commits when `work` resolves, and nothing of it is written when it rejects.
+   * @throws StoreError DATABASE_UNAVAILABLE, ALREADY_EXISTS, and whatever `work` throws.
+   */
+  transaction<T>(work: (tx: NodeTransaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
+  datasets: DatasetReader & {
+    /** Every labelled record of a data set with `fields` fields. */
+    loadTrainingData(datasetId: number, fields: number): Promise<TrainingRows>;
+  };
+  ledger: LedgerReader;
+  plans: PlanReader;
+  models: ModelReader;
+  apiKeys: ApiKeyReader;
+  encryptionKeys: EncryptionKeyReader;
+  personal: PersonalReader;
+  /** The hot path: decisions and single entries of concurrent calls share transactions. */
+  decisions: DecisionRecorder;
+  audit: AuditReader;
+  /** True when the database answers. */
+  ping(): Promise<boolean>;
+  /** Waits for what was begun and closes every connection. */
+  close(): Promise<void>;
+}
+
+/**
+ * Applies pending migrations and opens the store.
+ * @throws StoreError DATABASE_UNAVAILABLE, DATABASE_SCHEMA_NEWER; AuditError AUDIT_SIGNATURE_INVALID when the log was
+ *   signed with another key, AUDIT_LOG_TAMPERED; PrivacyError LEDGER_MISMATCH.
+ */
+export async function openNodeStore(options: { url: string; logSigner: LogSigner }): Promise<NodeStore> {
+  const { url, logSigner } = options;
+  await applyMigrations(url, NODE_MIGRATIONS);
+  const pool = await openPool(url);
+  const audit = readAudit(pool, logSigner);
+  try {
+    await openLog(pool, logSigner);
+    await audit.ledgerAgreesWithLog();
+  } catch (error) {
+    await pool.end();
+    throw error;
+  }
+  const database = new Database(pool);
+  const { prisma } = database;
+  const decisions = new DecisionRecorder(pool, logSigner);
+  return {
+    transaction: (work, limits) =>
+      database.transaction(async (session) => {
+        const sequencer = new Sequencer(session.client, logSigner);
+        const result = await work({
+          append: async (draft) => (await sequencer.append([entryBytes(draft, new Date())]))[0],
+          datasets: {
+            ...writeDatasets(session),
+            copyRecords: (target, records) => copyRecords(session, target, records),
+          },
+          ledger: writeLedger(session),
+          plans: writePlans(session),
+          models: writeModels(session),
+          apiKeys: writeApiKeys(session),
+          encryptionKeys: writeEncryptionKeys(session),
+          personal: writePersonal(session),
+          identity: writeIdentity(session),
+        });
+        await sequencer.finish();
+        return result;
+      }, limits),
+    datasets: {
+      ...readDatasets(prisma),
+      loadTrainingData: (datasetId, fields) => loadTrainingData(pool, datasetId, fields),
+    },
+    ledger: readLedger(prisma),
+    plans: readPlans(prisma),
+    models: readModels(prisma),
+    apiKeys: readApiKeys(prisma),
+    encryptionKeys: readEncryptionKeys(prisma),
+    personal: readPersonal(prisma),
+    decisions,
+    audit,
+    ping: () =>
+      pool.query('SELECT 1').then(
+        () => true,
+        () => false,
+      ),
+    async close() {
+      await decisions.drain();
+      await database.close();
+    },
+  };
+}
