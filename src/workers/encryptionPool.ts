@@ -44,8 +44,6 @@ export function openEncryptionPool({ threads, timeoutMs, queueLimit, log }: Encr
     filename: new URL('./encryptionWorker.ts', import.meta.url).href,
     minThreads: threads,
     maxThreads: threads,
-    // The warming jobs of the start are queued as well.
-    maxQueue: Math.max(queueLimit, threads),
     // A thread that waits in `Atomics.wait` could not prepare encryptions of zero after its answer.
     atomics: 'disabled',
     // A parent's loader flags (a test runner's, a debugger's port) are not for the threads.
@@ -54,6 +52,9 @@ export function openEncryptionPool({ threads, timeoutMs, queueLimit, log }: Encr
   pool.on('error', (error: Error) => log.warn({ reason: error.message }, 'encryption thread replaced'));
   let isWarm = false;
   let isClosed = false;
+  // Counted here: piscina's own `maxQueue` does not count jobs that carry an abort signal.
+  let outstanding = 0;
+  const hasRoom = () => outstanding < threads + queueLimit;
 
   async function run(
     job: EncryptionJob,
@@ -61,11 +62,15 @@ export function openEncryptionPool({ threads, timeoutMs, queueLimit, log }: Encr
     limitMs: number,
   ): Promise<EncryptionOutcome & { ok: true }> {
     if (isClosed) throw new EncryptionError('WORKER_FAILED', 'the encryption pool is closed', { where: 'pool' });
+    if (job.kind !== 'warm' && !hasRoom()) throw full();
     let outcome: EncryptionOutcome;
+    outstanding++;
     try {
       outcome = await pool.run(job, { transferList: transfer, signal: AbortSignal.timeout(limitMs) });
     } catch (cause) {
       throw failure(cause, limitMs);
+    } finally {
+      outstanding--;
     }
     if (outcome.ok) return outcome;
     const { code, message, where, fix } = outcome;
@@ -102,7 +107,7 @@ export function openEncryptionPool({ threads, timeoutMs, queueLimit, log }: Encr
       if (outcome.kind !== 'score') throw unexpected();
       return outcome.reply;
     },
-    ready: () => isWarm && !isClosed && pool.threads.length > 0 && pool.queueSize < Math.max(queueLimit, 1),
+    ready: () => isWarm && !isClosed && pool.threads.length > 0 && hasRoom(),
     async close() {
       isClosed = true;
       await pool.destroy();
@@ -123,16 +128,17 @@ function failure(cause: unknown, limitMs: number): EncryptionError {
       cause,
     });
   }
-  if (/queue is at limit|No task queue available/.test(message)) {
-    return new EncryptionError('POOL_FULL', 'too many encrypted requests are waiting', {
-      where: 'encryption pool',
-      fix: 'Try again after the time in Retry-After.',
-    });
-  }
   return new EncryptionError('WORKER_FAILED', 'the encryption thread ended', {
     where: 'encryption pool',
     fix: 'Try again.',
     cause,
+  });
+}
+
+function full(): EncryptionError {
+  return new EncryptionError('POOL_FULL', 'too many encrypted requests are waiting', {
+    where: 'encryption pool',
+    fix: 'Try again after the time in Retry-After.',
   });
 }
 
