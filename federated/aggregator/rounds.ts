@@ -12,104 +12,49 @@ import { modelMessageId } from '../protocol/client.ts';
 import { envelopeBytes } from '../protocol/envelope.ts';
 import { stateHash } from '../protocol/weights.ts';
 import { type Course, courseOf, finish, firstState, nextState, weightsOf } from './course.ts';
-import { decideProposal, decideRound } from './decide.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
-import type { PlanRow, Round, Transaction } from './store/database.ts';
+import { roundKey, stepDue } from './due.ts';
+import { type PlanRow, type Transaction, withPlan } from './store/database.ts';
 import { sumOfUpdates } from './sums.ts';
 
-export const acceptanceKey = (planId: string) => `${planId}/acceptance`;
-export const roundKey = (planId: string, round: number, attempt: number) => `${planId}/${round}/${attempt}`;
+/** Takes the step that is due, if any, from anywhere: looks without a lock first, so that waiting costs no write. */
+export async function advancePlan(desk: Desk, planId: string): Promise<void> {
+  const seen = await desk.database.plan.findUnique({ where: { id: planId }, omit: { proposal: true } });
+  if (seen === null || (await stepDue(desk.database, desk, seen)).kind === 'wait') return;
+  desk.announce(await withPlan(desk.database, planId, (tx, plan) => advance(tx, desk, plan)));
+}
 
-/** Takes every step that is due. The caller holds the plan's lock; announce the events after the commit. */
+/** Takes the step that is due. The caller holds the plan's lock; announce the events after the commit. */
 export async function advance(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
-  if (plan.endedAt !== null) return [];
-  if (plan.rosterHash !== desk.party.rosterHash) {
-    return abort(tx, desk, plan, 'ROSTER_INVALID', 'The roster changed while the plan ran.');
-  }
-  return plan.state === 'proposed' ? advanceProposal(tx, desk, plan) : advanceRound(tx, desk, plan);
-}
-
-async function advanceProposal(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
-  const answers = await tx.answer.findMany({ where: { planId: plan.id }, select: { site: true, accepted: true } });
-  const course = courseOf(plan);
-  const accepted = answers.filter((answer) => answer.accepted).map((answer) => answer.site);
-  const decision = decideProposal({
-    sites: course.plan.sites,
-    accepted: accepted.length,
-    refused: answers.length - accepted.length,
-    quorum: course.plan.quorum,
-    deadlineOver: desk.deadlines.remaining(acceptanceKey(plan.id), plan.acceptanceDeadlineMs) === 0,
-  });
-  if (decision === 'wait') return [];
-  if (decision === 'abort') {
-    return abort(tx, desk, plan, 'QUORUM_LOST', 'Fewer sites than the quorum accepted the plan.');
-  }
-  await openRound(tx, desk, course, plan, 0, firstState(course));
-  await tx.plan.update({ where: { id: plan.id }, data: { state: 'counting', round: 0 } });
-  return [{ event: 'plan', plan: plan.id, state: 'counting', sites: accepted.sort() }];
-}
-
-async function advanceRound(tx: Transaction, desk: Desk, plan: PlanRow): Promise<AggregatorEvent[]> {
-  const course = courseOf(plan);
-  const round = await tx.round.findUniqueOrThrow({
-    where: { planId_number: { planId: plan.id, number: plan.round } },
-    select: { number: true, attempt: true },
-  });
-  const answers = await tx.answer.findMany({ where: { planId: plan.id, accepted: true }, select: { site: true } });
-  const messages = await tx.message.findMany({
-    where: { planId: plan.id, round: { in: [0, round.number] } },
-    select: { site: true, round: true, refused: true },
-  });
-  const contributed = new Set(messages.filter((m) => m.round === round.number && !m.refused).map((m) => m.site));
-  // A site that gave no counts cannot take part later: its gradients could not be weighed.
-  const refused = new Set(messages.filter((m) => m.refused).map((m) => m.site));
-  const previous =
-    round.number === 0
-      ? null
-      : await tx.round.findUniqueOrThrow({
-          where: { planId_number: { planId: plan.id, number: round.number - 1 } },
-          select: { contributors: true },
-        });
-  const awaited = answers.filter(({ site }) => {
-    if (contributed.has(site) || refused.has(site)) return false;
-    // Who missed the last round and is not even connected is welcome, but nobody waits for it.
-    return previous === null || previous.contributors.includes(site) || desk.listeners.connected(site);
-  });
-  const key = roundKey(plan.id, round.number, round.attempt);
-  const decision = decideRound({
-    accepted: answers.length,
-    contributed: contributed.size,
-    refused: refused.size,
-    awaited: awaited.length,
-    quorum: course.plan.quorum,
-    deadlineOver: desk.deadlines.remaining(key, course.plan.roundDeadlineMs) === 0,
-    reopenings: round.attempt,
-  });
-  switch (decision) {
+  const step = await stepDue(tx, desk, plan);
+  switch (step.kind) {
     case 'wait':
       return [];
     case 'abort':
-      return abort(tx, desk, plan, 'QUORUM_LOST', `Round ${round.number} ended with fewer updates than the quorum.`);
+      return abort(tx, desk, plan, step.code, step.reason);
+    case 'start': {
+      const course = courseOf(plan);
+      await openRound(tx, desk, course, plan, 0, firstState(course));
+      await tx.plan.update({ where: { id: plan.id }, data: { state: 'counting', round: 0 } });
+      return [{ event: 'plan', plan: plan.id, state: 'counting', sites: step.sites }];
+    }
     case 'reopen': {
-      const attempt = round.attempt + 1;
-      await tx.round.update({ where: { planId_number: { planId: plan.id, number: round.number } }, data: { attempt } });
-      return [{ event: 'reopened', plan: plan.id, round: round.number, attempt, contributions: contributed.size }];
+      const { number, contributions } = step;
+      const attempt = step.attempt + 1;
+      await tx.round.update({ where: { planId_number: { planId: plan.id, number } }, data: { attempt } });
+      return [{ event: 'reopened', plan: plan.id, round: number, attempt, contributions }];
     }
-    case 'close': {
-      const contributors = desk.party.roster.sites.map((site) => site.id).filter((site) => contributed.has(site));
-      return closeRound(tx, desk, course, plan, round, contributors);
-    }
+    case 'close':
+      return closeRound(tx, desk, courseOf(plan), plan, step, step.contributors);
   }
 }
-
-type RoundHead = Pick<Round, 'number' | 'attempt'>;
 
 async function closeRound(
   tx: Transaction,
   desk: Desk,
   course: Course,
   plan: PlanRow,
-  round: RoundHead,
+  round: { number: number; attempt: number },
   contributors: string[],
 ): Promise<AggregatorEvent[]> {
   const started = roundKey(plan.id, round.number, round.attempt);

@@ -14,9 +14,9 @@ import { AGGREGATOR, type Roster } from '../protocol/roster.ts';
 import { grpcHandler } from './adapter.ts';
 import { Deadlines } from './deadlines.ts';
 import { type AggregatorEvent, type Desk, InFlight, Listeners, RecentWeights } from './desk.ts';
-import { advance } from './rounds.ts';
+import { advancePlan } from './rounds.ts';
 import { registerFederation } from './service.ts';
-import { type Database, openDatabase, withPlan } from './store/database.ts';
+import { type Database, openDatabase } from './store/database.ts';
 
 const TICK_MS = 200;
 
@@ -110,7 +110,7 @@ async function tick(desk: Desk, stopping: AbortSignal): Promise<void> {
   while (!stopping.aborted) {
     try {
       for (const { id } of await openPlans(desk.database)) {
-        desk.announce(await withPlan(desk.database, id, (tx, plan) => advance(tx, desk, plan)));
+        await advancePlan(desk, id);
       }
     } catch (error) {
       if (!stopping.aborted) desk.log.error({ err: error }, 'could not advance a plan');

@@ -6,7 +6,7 @@ import { type BodyInit, envelopeFrom } from '../protocol/envelope.ts';
 import { encodeWeights, type Weights } from '../protocol/weights.ts';
 import { courseOf, weightsOf } from './course.ts';
 import type { Desk } from './desk.ts';
-import { roundKey } from './rounds.ts';
+import { roundKey } from './due.ts';
 import type { PlanRow } from './store/database.ts';
 
 export interface PendingTask {

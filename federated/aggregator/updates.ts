@@ -11,54 +11,64 @@ import { envelopeBytes, type Opened } from '../protocol/envelope.ts';
 import type { SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.js';
 import { courseOf } from './course.ts';
 import { checkCode, type Desk, replayed } from './desk.ts';
-import { advance } from './rounds.ts';
-import { type PlanRow, type Transaction, withPlan } from './store/database.ts';
+import { advancePlan } from './rounds.ts';
+import { checkPlanId, type Database, type PlanRow, planUnknown } from './store/database.ts';
 import { histogramOf } from './sums.ts';
 
-/** Stores an update or refusal, once, and closes the round when it was the last. The same bytes again change nothing. */
+/**
+ * Stores an update or refusal, once, and closes the round when it was the last. The same bytes again change nothing.
+ *
+ * Not under the plan's lock, so that the sites' updates are made durable together. One that is checked while its round
+ * is open and stored just after the round closed is kept, and is not in the sum: closing writes down who is.
+ */
 export async function submit(desk: Desk, opened: Opened<'update'>, envelope: SignedEnvelope) {
   const { message, signer: site, messageId } = opened;
+  const { planId, round } = message;
+  const { database } = desk;
+  checkPlanId(planId);
+  const plan = await database.plan.findUnique({ where: { id: planId }, omit: { proposal: true } });
+  if (plan === null) throw planUnknown();
+  // Before any look-up: the database has no column for a number this large.
+  if (round > plan.round) throw mismatch('round', `Round ${round} is not open yet.`);
   const bodyDigest = sha256Hex(envelope.body);
-  const { events, late } = await withPlan(desk.database, message.planId, async (tx, plan) => {
-    // Before any look-up: the database has no column for a number this large.
-    if (message.round > plan.round) throw mismatch('round', `Round ${message.round} is not open yet.`);
-    const before = await tx.message.findFirst({
-      where: {
-        OR: [
-          { planId: plan.id, round: message.round, site },
-          { site, messageId },
-        ],
-      },
-    });
-    if (before !== null) {
-      if (before.bodyDigest === bodyDigest && before.messageId === messageId) return { events: [], late: false };
-      throw replayed('This site has already sent another message for this round or under this id.');
+  if (!(await isStored(database, opened, bodyDigest))) {
+    await checkUpdate(database, plan, site, message);
+    const refused = message.outcome.case === 'refusal';
+    const row = { planId, round, site, messageId, bodyDigest, envelope: envelopeBytes(envelope), refused };
+    const { count } = await database.message.createMany({ data: row, skipDuplicates: true });
+    // Another copy was faster: it is the same message, or this one is a replay.
+    if (count === 0) await isStored(database, opened, bodyDigest);
+    if (message.outcome.case === 'refusal') {
+      const { code } = message.outcome.value;
+      desk.log.warn({ plan: planId, round, site, code }, 'site declined the round');
     }
-    await checkUpdate(tx, plan, site, message);
-    await tx.message.create({
-      data: {
-        planId: plan.id,
-        round: message.round,
-        site,
-        messageId,
-        bodyDigest,
-        envelope: envelopeBytes(envelope),
-        refused: message.outcome.case === 'refusal',
-      },
-    });
-    return { events: await advance(tx, desk, plan), late: message.round < plan.round };
-  });
-  if (message.outcome.case === 'refusal') {
-    const { code } = message.outcome.value;
-    desk.log.warn({ plan: message.planId, round: message.round, site, code }, 'site declined the round');
   }
-  desk.announce(events);
+  await advancePlan(desk, planId);
   // Late counts open the current round to their site, which waits for its task.
-  if (late) desk.listeners.ring();
-  return { planId: message.planId, round: message.round };
+  if (round < plan.round) desk.listeners.ring();
+  return { planId, round };
 }
 
-async function checkUpdate(tx: Transaction, plan: PlanRow, site: string, update: Update): Promise<void> {
+/** Whether this very message is stored. Throws MESSAGE_REPLAYED when another one has its place or its id. */
+async function isStored(database: Database, opened: Opened<'update'>, bodyDigest: string): Promise<boolean> {
+  const { message, signer: site, messageId } = opened;
+  const { planId, round } = message;
+  const before = await database.message.findMany({
+    where: {
+      OR: [
+        { planId, round, site },
+        { site, messageId },
+      ],
+    },
+    select: { bodyDigest: true, messageId: true },
+  });
+  if (before.some((stored) => stored.bodyDigest !== bodyDigest || stored.messageId !== messageId)) {
+    throw replayed('This site has already sent another message for this round or under this id.');
+  }
+  return before.length > 0;
+}
+
+async function checkUpdate(tx: Database, plan: PlanRow, site: string, update: Update): Promise<void> {
   if (update.planHash !== plan.planHash) throw mismatch('plan_hash', 'The update is for another plan.');
   const answer = await tx.answer.findUnique({
     where: { planId_site: { planId: plan.id, site } },
