@@ -1,13 +1,13 @@
 /** `veilrisk train`: the operator proposes a training plan, follows it, and fetches the signed model. */
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
+import { readContract } from '../operations/contracts.ts';
 import {
   describePlan,
   openOperator,
   planProgress,
   propose,
   publishedModel,
-  readContract,
   readJson,
   writePlan,
 } from '../operations/trainingPlans.ts';
@@ -26,10 +26,10 @@ export function registerTrain(program: Command): void {
 
   operatorFlags(train.command('propose'))
     .description('say what a plan costs in privacy, sign it and send it to the aggregator')
-    .requiredOption('--contract FILE', 'feature contract all banks hold')
+    .requiredOption('--contract FILE', 'feature contract all banks hold: a file, or the name of a published one')
     .option('--epsilon NUMBER', 'privacy loss of each bank over the whole plan', numberOption, 1)
     .option('--delta NUMBER', 'probability that the loss is larger', numberOption, 1e-6)
-    .option('--rows NUMBER', 'rows a bank is expected to train on, a public estimate', integerOption, 10_000)
+    .option('--rows NUMBER', 'rows of all banks together, a public estimate', integerOption, 40_000)
     .option('--quorum NUMBER', 'sites a round needs', integerOption)
     .option('--rounds NUMBER', 'gradient rounds', integerOption)
     .option('--round-deadline-ms NUMBER', 'how long a round waits for its last sites', integerOption)
@@ -40,12 +40,12 @@ export function registerTrain(program: Command): void {
       'after',
       `
 Examples:
-  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract contracts/taiwan.json --dry-run
-  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract contracts/taiwan.json --epsilon 1`,
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --dry-run
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --epsilon 1`,
     )
     .action(async (flags) => {
       const operator = await openOperator(operatorPaths(flags));
-      const contract = await readContract(flags.contract);
+      const { contract } = await readContract(flags.contract);
       const plan = flags.plan
         ? ((await readJson(flags.plan)) as ReturnType<typeof writePlan>)
         : writePlan(operator.roster, { ...flags, contract, expectedRows: flags.rows });

@@ -2,6 +2,7 @@
  * The operator's side of training: write a plan from public facts, say what it costs, propose it, follow it, and fetch
  * the signed model. Runs wherever the operator's key is; needs no node and no database.
  */
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import {
   fetchModel,
@@ -12,7 +13,7 @@ import {
 } from '../../federated/protocol/client.ts';
 import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { parseRoster, type Roster } from '../../federated/protocol/roster.ts';
-import { type Contract, parseContract } from '../contract/contract.ts';
+import type { Contract } from '../contract/contract.ts';
 import { RequestError } from '../errors.ts';
 import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import { privacyStatement } from '../learning/statement.ts';
@@ -28,7 +29,7 @@ export interface PlanWishes {
   contract: Contract;
   epsilon: number;
   delta: number;
-  /** Rows a site is expected to train on, a public estimate. */
+  /** Rows of all sites together, a public estimate. */
   expectedRows: number;
   quorum?: number | undefined;
   rounds?: number | undefined;
@@ -46,10 +47,6 @@ export async function openOperator(paths: {
   return { roster, operatorKey, ...(paths.url === undefined ? {} : { url: paths.url }) };
 }
 
-export async function readContract(path: string): Promise<Contract> {
-  return parseContract(await readJson(path));
-}
-
 /** A plan for every site of the roster, by the rules of `defaultPlan` where no wish is given. */
 export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
   const sites = roster.sites.length;
@@ -60,6 +57,8 @@ export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
     sites,
     quorum: wishes.quorum ?? Math.max(roster.minimumQuorum, Math.ceil((2 * sites) / 3)),
     expectedRows: wishes.expectedRows,
+    // A ledger accepts the releases of one id once, so every run is named anew.
+    id: randomUUID(),
   });
   return parsePlan({
     ...plan,

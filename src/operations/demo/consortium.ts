@@ -60,7 +60,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   await mkdir(workspace, { recursive: true });
 
   const [aggregatorIdentity, ...sites] = await Promise.all([
-    supervisor.run('aggregator-init', ['aggregator', 'init', '--data-dir', aggregatorDir, '--json']),
+    supervisor.run('aggregator-init', ['aggregator', 'init', '--data-dir', aggregatorDir]),
     ...options.banks.map(({ name }) =>
       supervisor.run(`${name}-init`, [
         ...['node', 'init', '--data-dir', join(workspace, name), '--name', name, '--json'],
@@ -68,13 +68,22 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
       ]),
     ),
   ]);
-  const parties = JSON.parse(aggregatorIdentity) as { aggregator: object; operator: object };
+  const {
+    aggregator: aggregatorCard,
+    operator,
+    operatorKeyFile,
+  } = JSON.parse(aggregatorIdentity) as {
+    aggregator: object;
+    operator: object;
+    operatorKeyFile: string;
+  };
   const roster = {
     format: 'veilrisk-roster/1',
     consortium: 'demo consortium',
     version: 1,
     minimumQuorum: options.minimumQuorum,
-    ...parties,
+    aggregator: { name: 'aggregator', ...aggregatorCard },
+    operator,
     sites: sites.map((output) => JSON.parse(output) as object),
   };
   await writeFile(rosterFile, `${JSON.stringify(roster, null, 2)}\n`);
@@ -83,7 +92,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   const startAggregator = async (): Promise<Part> => {
     const part = supervisor.start('aggregator', [
       ...['aggregator', 'start', '--data-dir', aggregatorDir, '--roster', rosterFile],
-      ...['--port', String(aggregatorPort), '--events'],
+      ...['--port', String(aggregatorPort), '--progress-json'],
     ]);
     supervisor.watchDatabase(join(aggregatorDir, 'postgres'));
     const ready = await part.waitFor(({ event }) => event === 'ready', START_TIMEOUT_MS);
@@ -97,7 +106,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   const startBank = async (name: string): Promise<{ part: Part; url: string }> => {
     const dataDir = join(workspace, name);
     const part = supervisor.start(name, [
-      ...['node', 'start', '--data-dir', dataDir, '--port', '0', '--events'],
+      ...['node', 'start', '--data-dir', dataDir, '--port', '0', '--progress-json'],
       ...['--roster', rosterFile, '--aggregator', aggregatorUrl],
     ]);
     supervisor.watchDatabase(join(dataDir, 'postgres'));
@@ -119,7 +128,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   const consortium: Consortium = {
     workspace,
     rosterFile,
-    operatorKeyFile: join(aggregatorDir, 'operator.pem'),
+    operatorKeyFile,
     aggregatorUrl,
     aggregator,
     banks,

@@ -40,26 +40,25 @@ export async function splitByCustomer(
   let subjectColumn = csv.columns && contract.subject !== null ? csv.columns.indexOf(contract.subject) : -1;
   let awaitsHeader = csv.header;
 
-  await pipeline(
-    createReadStream(source),
-    ...(source.endsWith('.gz') ? [createGunzip()] : []),
-    parser,
-    async (records: AsyncIterable<{ record: string[]; raw: string; info: { lines: number } }>) => {
-      for await (const { record, raw, info } of records) {
-        const line = raw.endsWith('\n') ? raw : `${raw}\n`;
-        if (awaitsHeader) {
-          awaitsHeader = false;
-          if (contract.subject !== null) subjectColumn = record.indexOf(contract.subject);
-          for (const output of outputs) await write(output, line);
-          continue;
-        }
-        const subject = subjectColumn >= 0 ? record[subjectColumn] : `line ${info.lines}`;
-        const target = assign(fractionOf(subject));
-        rows[target]++;
-        await write(outputs[target], line);
+  const distribute = async (records: AsyncIterable<{ record: string[]; raw: string; info: { lines: number } }>) => {
+    for await (const { record, raw, info } of records) {
+      const line = raw.endsWith('\n') ? raw : `${raw}\n`;
+      if (awaitsHeader) {
+        awaitsHeader = false;
+        if (contract.subject !== null) subjectColumn = record.indexOf(contract.subject);
+        for (const output of outputs) await write(output, line);
+        continue;
       }
-    },
-  );
+      const subject = subjectColumn >= 0 ? record[subjectColumn] : `line ${info.lines}`;
+      const target = assign(fractionOf(subject));
+      rows[target]++;
+      await write(outputs[target], line);
+    }
+  };
+  const file = createReadStream(source);
+  await (source.endsWith('.gz')
+    ? pipeline(file, createGunzip(), parser, distribute)
+    : pipeline(file, parser, distribute));
   await Promise.all(
     outputs.map(async (output) => {
       output.end();
@@ -75,4 +74,24 @@ async function write(output: WriteStream, text: string): Promise<void> {
 
 function fractionOf(subject: string): number {
   return createHash('sha256').update(`veilrisk demo split\0${subject}`).digest().readUInt32BE(0) / 2 ** 32;
+}
+
+/** Joins CSV files of one form; the header, if there is one, is taken from the first. */
+export async function concatenateFiles(sources: readonly string[], target: string, header: boolean): Promise<void> {
+  const output = createWriteStream(target);
+  for (const [i, source] of sources.entries()) {
+    let skip = header && i > 0;
+    for await (const chunk of createReadStream(source, 'utf8') as AsyncIterable<string>) {
+      if (!skip) {
+        await write(output, chunk);
+        continue;
+      }
+      const end = chunk.indexOf('\n');
+      if (end < 0) continue;
+      skip = false;
+      await write(output, chunk.slice(end + 1));
+    }
+  }
+  output.end();
+  await once(output, 'close');
 }

@@ -1,0 +1,65 @@
+/** What the demo shows: numbered steps, one line of live progress, and the closing table. */
+import Table from 'cli-table3';
+import type { DemoResult } from './run.ts';
+
+export interface DemoView {
+  step(title: string): void;
+  /** A finished fact below the step. */
+  note(text: string): void;
+  /** Replaces the progress line; does nothing when the output is not a terminal. */
+  progress(text: string): void;
+  table(result: DemoResult): void;
+  text(lines: readonly string[]): void;
+}
+
+const BAR_WIDTH = 24;
+
+export function openDemoView(out: NodeJS.WriteStream): DemoView {
+  const started = performance.now();
+  let steps = 0;
+  let progressShown = false;
+
+  const line = (text: string) => {
+    if (progressShown) out.write('\r\x1b[K');
+    progressShown = false;
+    out.write(`${text}\n`);
+  };
+  const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`.padStart(7);
+
+  return {
+    step: (title) => line(`${seconds()}  ${++steps}. ${title}`),
+    note: (text) => line(`${' '.repeat(12)}${text}`),
+    progress(text) {
+      if (!out.isTTY) return;
+      out.write(`\r\x1b[K${' '.repeat(12)}${text}`);
+      progressShown = true;
+    },
+    text: (lines) => {
+      for (const each of lines) line(each);
+    },
+    table(result) {
+      const table = new Table({ colWidths: [44, 40], wordWrap: true });
+      const row = (name: string, value: string) => table.push([name, value]);
+      for (const bank of result.banks) row(`AUC ${bank.name} alone (same epsilon)`, bank.aucAlone.toFixed(4));
+      row('AUC federated', result.aucFederated.toFixed(4));
+      row('AUC pooled, without privacy', result.aucPooledNonPrivate.toFixed(4));
+      row('privacy loss of each bank (per customer)', `epsilon ${result.epsilon} at delta ${result.delta}`);
+      row('latency of a score, p50', `${result.latencyMs.scoreP50.toFixed(1)} ms`);
+      row(
+        'latency of an encrypted score, p50',
+        `${result.latencyMs.scoreEncryptedRowP50.toFixed(1)} ms (row, with encryption and decryption)`,
+      );
+      row('worst encrypted logit error, row', result.encrypted.rowMaxLogitError.toExponential(1));
+      row('worst encrypted logit error, column', result.encrypted.columnMaxLogitError.toExponential(1));
+      row('audit entries verified offline', `${result.audit.verified} of ${result.audit.entries}`);
+      row('seconds', result.seconds.toFixed(1));
+      line(table.toString());
+    },
+  };
+}
+
+/** `####....  3/20` */
+export function bar(done: number, of: number): string {
+  const full = Math.round((BAR_WIDTH * done) / Math.max(1, of));
+  return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${done}/${of}`;
+}
