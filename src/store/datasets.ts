@@ -33,6 +33,10 @@ export function readDatasets(db: Db) {
       const row = await db.dataset.findUnique({ where: { name } });
       return row === null ? null : toDataset(row);
     },
+    async byId(id: number): Promise<DatasetRow | null> {
+      const row = await db.dataset.findUnique({ where: { id } });
+      return row === null ? null : toDataset(row);
+    },
     /** Oldest first. */
     async list(): Promise<DatasetRow[]> {
       return (await db.dataset.findMany({ orderBy: { id: 'asc' } })).map(toDataset);
