@@ -10,16 +10,14 @@ export type Missing = 'database' | 'champion model' | 'encryption pool';
 /** Empty when the node is ready. An open store has its migrations applied, so a database that answers is complete. */
 export async function readiness(context: NodeContext): Promise<Missing[]> {
   const missing: Missing[] = [];
-  try {
-    await context.store.ping();
+  if (await context.store.ping()) {
     try {
       await champion(context);
     } catch (error) {
       if (!(error instanceof RequestError && error.code === 'NO_MODEL')) logReason(context.log, error);
       missing.push('champion model');
     }
-  } catch (error) {
-    logReason(context.log, error);
+  } else {
     missing.push('database');
   }
   if (context.encryption === null || !context.encryption.ready()) missing.push('encryption pool');

@@ -44,16 +44,14 @@ export function openRefusalLog(
   const closing = new Set<Promise<void>>();
 
   async function write(refusal: Refusal, details: Record<string, string | number>, requestId?: string): Promise<void> {
-    await context.store.transaction((tx) =>
-      tx.append({
-        type: 'access.refuse',
-        actor: refusal.keyPrefix === null ? 'anonymous' : `api-key:${refusal.keyPrefix}`,
-        ...(requestId !== undefined && { requestId }),
-        outcome: 'refused',
-        reasonCodes: [refusal.code],
-        details: { why: refusal.why, ...details },
-      }),
-    );
+    await context.store.decisions.append({
+      type: 'access.refuse',
+      actor: refusal.keyPrefix === null ? 'anonymous' : `api-key:${refusal.keyPrefix}`,
+      ...(requestId !== undefined && { requestId }),
+      outcome: 'refused',
+      reasonCodes: [refusal.code],
+      details: { why: refusal.why, ...details },
+    });
   }
 
   function finish(kind: string, window: Window): void {

@@ -43,15 +43,13 @@ export async function scoreEncrypted(
   }
   const publicKey = await usableKey(context, caller, keyId);
   const reply = await pool.score({ model: model.linear, publicKey, request });
-  const audit = await context.store.transaction((tx) =>
-    tx.append({
-      type: 'decision.encrypted',
-      actor: `api-key:${caller.keyPrefix}`,
-      requestId,
-      modelHash: model.hash,
-      outcome: 'scored',
-      details: { keyId, preset, layout, transactions, contractHash },
-    }),
-  );
+  const audit = await context.store.decisions.append({
+    type: 'decision.encrypted',
+    actor: `api-key:${caller.keyPrefix}`,
+    requestId,
+    modelHash: model.hash,
+    outcome: 'scored',
+    details: { keyId, preset, layout, transactions, contractHash },
+  });
   return { reply, modelHash: model.hash, audit };
 }

@@ -79,7 +79,7 @@ export async function scoreTransaction(
   const stored = await context.store.decisions.record({
     id: decisionId,
     apiKey: caller.keyPrefix,
-    idempotencyKey: named ?? decisionId,
+    idempotencyKey: named ?? null,
     bodyHash,
     reply: JSON.stringify(verdict),
     modelHash: model.hash,
@@ -129,14 +129,14 @@ async function findEarlier(
   idempotencyKey: string,
   bodyHash: string,
 ): Promise<ScoreReply | null> {
-  const stored = await context.store.decisions.find(caller.keyPrefix, idempotencyKey);
-  return stored?.bodyHash === bodyHash ? replyOf(stored) : null;
+  const stored = await context.store.decisions.findReplay(caller.keyPrefix, idempotencyKey, bodyHash);
+  return stored === null ? null : replyOf(stored);
 }
 
-function replyOf(stored: { reply: string; audit: { index: number; leafHash: string } }): ScoreReply {
+function replyOf({ reply, index, leafHash }: { reply: string; index: number; leafHash: string }): ScoreReply {
   // Safe: written by this file only, as JSON of a verdict.
-  const verdict = JSON.parse(stored.reply) as Verdict;
-  return { ...verdict, audit: stored.audit };
+  const verdict = JSON.parse(reply) as Verdict;
+  return { ...verdict, audit: { index, leafHash } };
 }
 
 function opening(context: NodeContext, value: unknown): { salt: Uint8Array; value: Uint8Array } {
