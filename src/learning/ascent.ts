@@ -31,11 +31,11 @@ export interface Sums {
 }
 
 // A step of 1/K can never overshoot, however much the K fields repeat each other; the penalties allow three times that.
-// All four numbers were fixed on public data (Adult, Telco, Taiwan, ULB) and never depend on a bank's.
+// These four numbers were fixed on public data (Adult, Telco, Taiwan, ULB) and never depend on a bank's.
 const STEP = 3;
 // Penalties as shares of noise * sqrt(rounds), the same for every data set.
-const RIDGE_SHARE = 0.3;
-const SMOOTH_SHARE = 1;
+const RIDGE_SHARE = 0.15;
+const SMOOTH_SHARE = 2;
 // Half of the expected noise: later steps undo part of what earlier noise did, so all of it would be too much.
 const SHRINKAGE = 0.5;
 // No base rate is believed outside [RAREST, 1 - RAREST], whatever the noise says.

@@ -71,9 +71,9 @@ export function trainPlain(data: BinnedData, contract: Contract): AdditiveModel 
 }
 
 const FINEST_GRID = { residualBits: 16 };
-const PLAIN_ROUNDS = 100;
+const PLAIN_ROUNDS = 150;
 // Enough against overfitting 32 bins a field on a few thousand records; nothing else asks for it without noise.
-const PLAIN_PENALTY = { ridge: 5, smooth: 100 };
+const PLAIN_PENALTY = { ridge: 30, smooth: 1000 };
 
 /** Coordinate-wise sum, exact for integers far below 2^53. */
 export function sumOf(vectors: readonly Float64Array[]): Float64Array {

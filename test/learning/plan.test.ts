@@ -40,6 +40,8 @@ describe('plan', () => {
     const facts = { contract, epsilon: 1, delta: 1e-6, sites: 4, quorum: 3, expectedRows: 24_000 };
     expect(defaultPlan(facts)).toEqual(defaultPlan(facts));
     expect(defaultPlan(facts)).toMatchObject({ fields: 23, sites: 4, quorum: 3, epsilon: 1 });
+    expect(defaultPlan(facts).rounds).toBe(30);
+    expect(defaultPlan({ ...facts, expectedRows: 1_000_000 }).rounds).toBe(50);
     expect(defaultPlan({ ...facts, epsilon: 2 }).id).not.toBe(defaultPlan(facts).id);
     expect(defaultPlan({ ...facts, id: 'second-run' }).id).toBe('second-run');
   });
