@@ -92,7 +92,7 @@ function statementText(plan: TrainingPlan, mu: number, count: NoiseLevel, round:
     `Counts: ${plan.fields} fields, L2 sensitivity ${figure(m * Math.sqrt(plan.fields))}, discrete Gaussian noise of ` +
       `sigma ${figure(approximately(count.sigma))} in every bin.`,
     `Rounds: ${plan.rounds} gradients on the grid 1/${grid}, L2 sensitivity ` +
-      `${figure((m * Math.sqrt(plan.fields) * grid) / grid)} in units of records, discrete Gaussian noise of sigma ` +
+      `${figure(m * Math.sqrt(plan.fields))} in units of records, discrete Gaussian noise of sigma ` +
       `${figure(approximately(round.sigma) / grid)} records in every bin.`,
     'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
       'other banks and every reader of the model, even together.',
