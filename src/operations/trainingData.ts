@@ -19,7 +19,7 @@ export function openTrainingData({ store, subjectKey }: NodeContext): TrainingDa
       const records = (await store.datasets.byId(datasetId))?.records ?? 0;
       if (cached?.datasetId === datasetId && cached.records === records) return cached.data;
       const { sizes } = layoutOf(contract);
-      const rows = await store.datasets.loadTrainingData(datasetId, sizes.length);
+      const rows = await store.trainingData(datasetId, sizes.length);
       const all = { rows: rows.rows, sizes, bins: rows.bins, labels: rows.labels };
       const subjects = subjectNames(rows.subjects);
       const data = selectRows(all, boundContributions(subjects, subjectKey, contract.maxRecordsPerSubject));

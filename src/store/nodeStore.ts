@@ -41,19 +41,18 @@ import { Database, type TransactionOptions } from './session.ts';
 export const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
 
 /** One Postgres transaction. Its functions write rows; `append` records what they mean. */
-export interface NodeTransaction {
+export interface StoreTransaction {
   /**
    * Appends an audit entry, durable when the transaction commits. Takes the log's lock until then: append after slow
    * work and after any other lock. @throws AuditError AUDIT_ENTRY_INVALID.
    */
   append(draft: EntryDraft): Promise<AuditPosition>;
-  datasets: DatasetWriter & {
-    /** Appends records to a locked data set, from memory bounded by one buffer; returns how many. */
-    copyRecords(
-      target: { datasetId: number; importId: number },
-      records: AsyncIterable<NewRecord> | Iterable<NewRecord>,
-    ): Promise<number>;
-  };
+  datasets: DatasetWriter;
+  /** Appends records to a locked data set, from memory bounded by one buffer; returns how many. */
+  copyRecords(
+    target: { datasetId: number; importId: number },
+    records: AsyncIterable<NewRecord> | Iterable<NewRecord>,
+  ): Promise<number>;
   ledger: LedgerWriter;
   plans: PlanWriter;
   models: ModelWriter;
@@ -68,11 +67,10 @@ export interface NodeStore {
    * Runs `work` in one transaction; it commits when `work` resolves, and nothing of it is written when it rejects.
    * @throws StoreError DATABASE_UNAVAILABLE, ALREADY_EXISTS, and whatever `work` throws.
    */
-  transaction<T>(work: (tx: NodeTransaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
-  datasets: DatasetReader & {
-    /** Every labelled record of a data set whose contract has `fields` fields. */
-    loadTrainingData(datasetId: number, fields: number): Promise<TrainingRows>;
-  };
+  transaction<T>(work: (tx: StoreTransaction) => Promise<T>, options?: TransactionOptions): Promise<T>;
+  datasets: DatasetReader;
+  /** Every labelled record of a data set whose contract has `fields` fields. */
+  trainingData(datasetId: number, fields: number): Promise<TrainingRows>;
   ledger: LedgerReader;
   plans: PlanReader;
   models: ModelReader;
@@ -114,10 +112,8 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
         const sequencer = new Sequencer(session.client, logSigner);
         const result = await work({
           append: async (draft) => (await sequencer.append([entryBytes(draft, new Date())]))[0],
-          datasets: {
-            ...writeDatasets(session),
-            copyRecords: (target, records) => copyRecords(session, target, records),
-          },
+          datasets: writeDatasets(session),
+          copyRecords: (target, records) => copyRecords(session, target, records),
           ledger: writeLedger(session),
           plans: writePlans(session),
           models: writeModels(session),
@@ -129,10 +125,8 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
         await sequencer.finish();
         return result;
       }, limits),
-    datasets: {
-      ...readDatasets(prisma),
-      loadTrainingData: (datasetId, fields) => loadTrainingData(pool, datasetId, fields),
-    },
+    datasets: readDatasets(prisma),
+    trainingData: (datasetId, fields) => loadTrainingData(pool, datasetId, fields),
     ledger: readLedger(prisma),
     plans: readPlans(prisma),
     models: readModels(prisma),
