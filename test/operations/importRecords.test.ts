@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
-import { type ContractFile, readContract } from '../../src/operations/contracts.ts';
+import { connect } from '../../src/database/connection.ts';
+import type { ContractFile } from '../../src/operations/contracts.ts';
 import { type ImportReport, type ImportRequest, importRecords } from '../../src/operations/importRecords.ts';
 import { simulateToFile } from '../../src/operations/simulate.ts';
 import { subjectTag } from '../../src/operations/subjectTag.ts';
@@ -122,18 +123,41 @@ describe('nothing is left of an import', () => {
   test('whose process was killed half way; the next one then imports everything', async () => {
     const path = join(folder, 'synthetic-a.csv');
     await simulateToFile({ seed: 1, bank: 'a', rows: 60_000, out: path });
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'importChild.ts'), url, path], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const exited = once(child, 'exit');
-    const [said] = await Promise.race([once(child.stdout, 'data'), exited]);
-    child.kill('SIGKILL');
-    await exited;
-    expect(String(said)).toBe('half\n');
-    expect(await node.store.datasets.find('demo-transactions')).toBeNull();
+    const keys = (await crypto.subtle.generateKey('Ed25519', true, ['sign', 'verify'])) as CryptoKeyPair;
+    const database = await postgres.freshDatabase();
+    const args = [
+      join(import.meta.dirname, 'importChild.ts'),
+      database,
+      Buffer.from(await crypto.subtle.exportKey('pkcs8', keys.privateKey)).toString('base64'),
+      Buffer.from(await crypto.subtle.exportKey('raw', keys.publicKey)).toString('base64'),
+      path,
+    ];
+    const start = () => {
+      const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+      const said: string[] = [];
+      child.stdout.on('data', (chunk) => said.push(...String(chunk).trim().split('\n')));
+      return { child, said, exited: once(child, 'close') };
+    };
 
-    const report = await importRecords(node, { contractFile: await readContract('demo-transactions'), path });
-    expect(report).toMatchObject({ read: 60_000, accepted: 60_000, rejected: 0, positive: 1_200 });
-    expect((await node.store.datasets.find('demo-transactions'))?.records).toBe(60_000);
+    const killed = start();
+    await Promise.race([once(killed.child.stdout, 'data'), killed.exited]);
+    killed.child.kill('SIGKILL');
+    await killed.exited;
+    expect(killed.said).toEqual(['half']);
+    const client = await connect(database);
+    try {
+      for (const table of ['datasets', 'imports', 'records', 'budgets', 'audit_entries']) {
+        const { rows } = await client.query(`SELECT count(*)::int AS rows FROM ${table}`);
+        expect({ table, ...rows[0] }).toEqual({ table, rows: 0 });
+      }
+    } finally {
+      await client.end();
+    }
+
+    for (const alreadyImported of [false, true]) {
+      const next = start();
+      await next.exited;
+      expect(JSON.parse(next.said.at(-1)!)).toEqual({ accepted: 60_000, alreadyImported });
+    }
   });
 });
