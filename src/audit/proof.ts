@@ -6,7 +6,7 @@
  */
 import { AuditError } from '../errors.ts';
 import { equalBytes } from './bytes.ts';
-import { EMPTY_ROOT, HASH_BYTES, nodeHash, rootOf } from './tree.ts';
+import { HASH_BYTES, nodeHash, rootOf } from './tree.ts';
 
 /** Proof that leaf `index` is in the tree over `leaves`. @throws AuditError AUDIT_PROOF_INVALID when it is not. */
 export function inclusionProof(leaves: readonly Uint8Array[], index: number): Uint8Array[] {
@@ -21,10 +21,12 @@ export function inclusionProof(leaves: readonly Uint8Array[], index: number): Ui
   return path(0, leaves.length);
 }
 
-/** Proof that the tree over the first `size` leaves is a prefix of the tree over all of them. */
+/** Proof that the tree over the first `size` > 0 leaves is a prefix of the tree over all. @throws AUDIT_PROOF_INVALID. */
 export function consistencyProof(leaves: readonly Uint8Array[], size: number): Uint8Array[] {
-  if (!isSize(size) || size > leaves.length) throw invalid(`there is no prefix of ${size} in ${leaves.length}`);
-  if (size === 0 || size === leaves.length) return [];
+  if (!isSize(size) || size === 0 || size > leaves.length) {
+    throw invalid(`there is no prefix of ${size} in ${leaves.length}`);
+  }
+  if (size === leaves.length) return [];
   const subproof = (from: number, to: number, whole: boolean): Uint8Array[] => {
     if (size === to) return whole ? [] : [rootOf(leaves.slice(from, to))];
     const middle = from + split(to - from);
@@ -75,13 +77,13 @@ export function verifyConsistency(
   root2: Uint8Array,
 ): void {
   if (!isSize(size1) || !isSize(size2) || size1 > size2) throw invalid('the sizes are out of order');
-  checkHashes([root1, root2, ...proof]);
-  if (size1 === size2 || size1 === 0) {
+  if (size1 === 0) throw invalid('the empty log is a prefix of everything, which shows nothing');
+  if (size1 === size2) {
     if (proof.length > 0) throw invalid('the proof is too long');
-    if (size1 === size2 && !equalBytes(root1, root2)) throw invalid('two roots of one size differ');
-    if (size1 === 0 && !equalBytes(root1, EMPTY_ROOT)) throw invalid('the root of the empty tree is wrong');
+    if (!equalBytes(root1, root2)) throw invalid('two roots of one size differ');
     return;
   }
+  checkHashes([root1, root2, ...proof]);
   if (proof.length === 0) throw invalid('the proof is too short');
   let node = size1 - 1;
   let last = size2 - 1;
