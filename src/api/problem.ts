@@ -112,7 +112,7 @@ export function problemHandler(context: Pick<NodeContext, 'log'>): ErrorRequestH
     const requestId: string = response.locals.requestId;
     response.locals.code = error.code;
     if (problemKind(error.code).status >= 500) {
-      context.log.error({ requestId, code: error.code, err: loggable(error) }, 'request failed');
+      context.log.error({ requestId, code: error.code, error: loggable(error) }, 'request failed');
     }
     if (response.headersSent) {
       next(thrown);
@@ -128,14 +128,19 @@ export function problemHandler(context: Pick<NodeContext, 'log'>): ErrorRequestH
  */
 function loggable(error: VeilriskError): Record<string, unknown> {
   const { cause } = error;
+  const { name, code, stack } = (typeof cause === 'object' && cause !== null ? cause : {}) as Partial<Error> & {
+    code?: unknown;
+  };
   return {
     name: error.name,
     message: error.message,
-    ...(cause instanceof Error && {
+    ...(cause !== undefined && {
       cause: {
-        name: cause.name,
-        ...(cause instanceof VeilriskError && { code: cause.code, message: cause.message }),
-        frames: cause.stack
+        name,
+        // Error codes of Node, PostgreSQL, Prisma and ours; never a sentence.
+        ...(typeof code === 'string' && /^[A-Z0-9_]{2,40}$/.test(code) && { code }),
+        ...(cause instanceof VeilriskError && { message: cause.message }),
+        frames: stack
           ?.split('\n')
           .filter((line) => line.startsWith('    at '))
           .slice(0, 12),
