@@ -20,9 +20,9 @@ export function registerApiKey(program: Command, openNode: OpenNode): void {
 
   nodeFlags(apikey.command('create'))
     .description('make a key and print it, once: only its hash is kept')
-    .requiredOption('--name NAME', 'who gets it; encryption keys belong to this name, so keep it when a key is renewed')
-    .option('--scopes LIST', `comma-separated, of ${SCOPES.join(', ')}`, scopesOption, [...SCOPES])
-    .option('--days NUMBER', 'days until it expires; without it the key does not expire', integerOption)
+    .requiredOption('--name <name>', 'who gets it; encryption keys belong to this name, so keep it when a key is renewed')
+    .option('--scopes <list>', `comma-separated, of ${SCOPES.join(', ')}`, scopesOption, [...SCOPES])
+    .option('--days <number>', 'days until it expires; without it the key does not expire', integerOption)
     .option('--json', 'print {key, prefix, name, scopes, expiresAt} as JSON')
     .addHelpText(
       'after',
@@ -87,8 +87,8 @@ Example:
 
 function nodeFlags(command: Command): Command {
   return command
-    .option('--data-dir DIR', 'where `node init` put the keys')
-    .option('--database-url URL', 'PostgreSQL of the node (better: environment DATABASE_URL)');
+    .option('--data-dir <dir>', 'where `node init` put the keys')
+    .option('--database-url <url>', 'PostgreSQL of the node (better: environment DATABASE_URL)');
 }
 
 function scopesOption(list: string): Scope[] {

@@ -9,7 +9,7 @@ export function registerAudit(program: Command, openNode: OpenNode): void {
 
   nodeFlags(audit.command('export'))
     .description('write the whole log, with its signed checkpoint, to a text file')
-    .requiredOption('--out FILE', 'where to; the file appears complete or not at all')
+    .requiredOption('--out <file>', 'where to; the file appears complete or not at all')
     .addHelpText(
       'after',
       `
@@ -34,8 +34,8 @@ Example:
     .command('verify')
     .description('verify an exported log: signature, every entry, order and number; needs no node and no network')
     .argument('<file>', 'a file that `audit export` wrote')
-    .option('--key VKEY', 'verifier key of the log, obtained from the node by another way')
-    .option('--checkpoint FILE', 'an older checkpoint of the same log: shows that nothing before it was changed')
+    .option('--key <vkey>', 'verifier key of the log, obtained from the node by another way')
+    .option('--checkpoint <file>', 'an older checkpoint of the same log: shows that nothing before it was changed')
     .option('--json', 'print {origin, size, verified, root, verifierKey, keyFrom, consistentWith} as JSON')
     .addHelpText(
       'after',
@@ -90,6 +90,6 @@ Example:
 
 function nodeFlags(command: Command): Command {
   return command
-    .option('--data-dir DIR', 'where the node keeps its keys and its embedded database')
-    .option('--database-url URL', 'PostgreSQL server of the node, instead of the embedded one');
+    .option('--data-dir <dir>', 'where the node keeps its keys and its embedded database')
+    .option('--database-url <url>', 'PostgreSQL server of the node, instead of the embedded one');
 }

@@ -11,14 +11,14 @@ export function registerDemo(program: Command, _settings: Settings): void {
   program
     .command('demo')
     .description('four banks and an aggregator on this machine: train together, score, verify the audit logs')
-    .option('--data FILE', 'real data (CSV or CSV.gz) split over the banks, instead of synthetic transactions')
-    .option('--contract FILE', 'feature contract of --data')
-    .option('--banks NUMBER', 'number of banks', integerOption, 4)
-    .option('--rows NUMBER', 'synthetic transactions of each bank', integerOption, 50_000)
-    .option('--epsilon NUMBER', 'privacy loss of each bank', numberOption, 1)
-    .option('--delta NUMBER', 'probability that the loss is larger', numberOption, 1e-6)
-    .option('--seed NUMBER', 'seed of the synthetic transactions (the privacy noise is never seeded)', integerOption, 1)
-    .option('--json FILE', 'write the results as JSON')
+    .option('--data <file>', 'real data (CSV or CSV.gz) split over the banks, instead of synthetic transactions')
+    .option('--contract <file>', 'feature contract of --data')
+    .option('--banks <number>', 'number of banks', integerOption, 4)
+    .option('--rows <number>', 'synthetic transactions of each bank', integerOption, 50_000)
+    .option('--epsilon <number>', 'privacy loss of each bank', numberOption, 1)
+    .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
+    .option('--seed <number>', 'seed of the synthetic transactions (the privacy noise is never seeded)', integerOption, 1)
+    .option('--json <file>', 'write the results as JSON')
     .option('--keep', 'leave everything running and print the URLs; Ctrl-C stops it')
     .addHelpText(
       'after',

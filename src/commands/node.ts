@@ -1,20 +1,20 @@
 /** `veilrisk node`: a bank's keys and policies, and its server. */
 import type { Command } from 'commander';
 import type { Settings } from '../config.ts';
-import { initNode, openNode } from '../operations/context.ts';
+import { initNode, type OpenNode } from '../operations/context.ts';
 import { type ServeApi, serveNode } from '../operations/serveNode.ts';
 import { integerOption, numberOption } from './options.ts';
 
-export function registerNode(program: Command, settings: Settings, serveApi: ServeApi): void {
+export function registerNode(program: Command, settings: Settings, openNode: OpenNode, serveApi: ServeApi): void {
   const node = program.command('node').description("a bank's node: its keys, policies and server");
 
   node
     .command('init')
     .description("create the node's keys and policies; prints what the consortium operator needs for the roster")
-    .requiredOption('--name NAME', 'site id: a-z, 0-9 and "-"')
-    .option('--data-dir DIR', 'where the node keeps its keys and embedded database', settings.VEILRISK_DATA_DIR)
-    .option('--budget-epsilon NUMBER', 'privacy loss this bank allows in total for a data set', numberOption, 2)
-    .option('--budget-delta NUMBER', 'probability that the loss is larger', numberOption, 1e-6)
+    .requiredOption('--name <name>', 'site id: a-z, 0-9 and "-"')
+    .option('--data-dir <dir>', 'where the node keeps its keys and embedded database', settings.VEILRISK_DATA_DIR)
+    .option('--budget-epsilon <number>', 'privacy loss this bank allows in total for a data set', numberOption, 2)
+    .option('--budget-delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
     .option('--json', 'print {id, identityKey} as JSON')
     .addHelpText(
       'after',
@@ -40,14 +40,14 @@ Example:
   node
     .command('start')
     .description('serve the REST API and, given a roster, take part in federated training; Ctrl-C stops it cleanly')
-    .option('--data-dir DIR', 'where `node init` put the keys', settings.VEILRISK_DATA_DIR)
-    .option('--database-url URL', 'PostgreSQL to use instead of the embedded one (better: environment DATABASE_URL)')
-    .option('--host HOST', 'address to listen on', settings.VEILRISK_HOST)
-    .option('--port PORT', 'port to listen on, 0 for any', integerOption, settings.VEILRISK_PORT)
-    .option('--roster FILE', 'consortium roster', settings.VEILRISK_ROSTER)
-    .option('--aggregator URL', "overrides the roster's address of the aggregator", settings.VEILRISK_AGGREGATOR_URL)
+    .option('--data-dir <dir>', 'where `node init` put the keys', settings.VEILRISK_DATA_DIR)
+    .option('--database-url <url>', 'PostgreSQL to use instead of the embedded one (better: environment DATABASE_URL)')
+    .option('--host <host>', 'address to listen on', settings.VEILRISK_HOST)
+    .option('--port <port>', 'port to listen on, 0 for any', integerOption, settings.VEILRISK_PORT)
+    .option('--roster <file>', 'consortium roster', settings.VEILRISK_ROSTER)
+    .option('--aggregator <url>', "overrides the roster's address of the aggregator", settings.VEILRISK_AGGREGATOR_URL)
     .option('--init', 'initialise the data directory first if it is empty (needs --name)')
-    .option('--name NAME', 'site id, with --init')
+    .option('--name <name>', 'site id, with --init')
     .option('--progress-json', 'print one JSON object a line on standard output: ready, plan, round, model')
     .addHelpText(
       'after',
@@ -58,7 +58,7 @@ Examples:
     )
     .action(async (flags) => {
       if (flags.init) await initNode({ name: flags.name, dataDir: flags.dataDir, unlessExists: true });
-      const context = await openNode(settings, { ...flags, encryption: true });
+      const context = await openNode({ ...flags, encryption: true });
       await serveNode(context, serveApi, flags);
     });
 }

@@ -10,8 +10,8 @@ export function registerPrivacy(program: Command, openNode: OpenNode): void {
   privacy
     .command('ledger')
     .description('budget, spent and left of each data set, and the release behind each line')
-    .option('--data-dir DIR', 'where `node init` put the keys')
-    .option('--database-url URL', 'PostgreSQL to use instead of the embedded one')
+    .option('--data-dir <dir>', 'where `node init` put the keys')
+    .option('--database-url <url>', 'PostgreSQL to use instead of the embedded one')
     .option('--json', 'print the ledger as JSON')
     .addHelpText(
       'after',

@@ -26,14 +26,14 @@ export function registerTrain(program: Command): void {
 
   operatorFlags(train.command('propose'))
     .description('say what a plan costs in privacy, sign it and send it to the aggregator')
-    .requiredOption('--contract FILE', 'feature contract all banks hold: a file, or the name of a published one')
-    .option('--epsilon NUMBER', 'privacy loss of each bank over the whole plan', numberOption, 1)
-    .option('--delta NUMBER', 'probability that the loss is larger', numberOption, 1e-6)
-    .option('--rows NUMBER', 'rows of all banks together, a public estimate', integerOption, 40_000)
-    .option('--quorum NUMBER', 'sites a round needs', integerOption)
-    .option('--rounds NUMBER', 'gradient rounds', integerOption)
-    .option('--round-deadline-ms NUMBER', 'how long a round waits for its last sites', integerOption)
-    .option('--plan FILE', 'propose this plan instead of writing one')
+    .requiredOption('--contract <file>', 'feature contract all banks hold: a file, or the name of a published one')
+    .option('--epsilon <number>', 'privacy loss of each bank over the whole plan', numberOption, 1)
+    .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
+    .option('--rows <number>', 'rows of all banks together, a public estimate', integerOption, 40_000)
+    .option('--quorum <number>', 'sites a round needs', integerOption)
+    .option('--rounds <number>', 'gradient rounds', integerOption)
+    .option('--round-deadline-ms <number>', 'how long a round waits for its last sites', integerOption)
+    .option('--plan <file>', 'propose this plan instead of writing one')
     .option('--dry-run', 'print the plan and its privacy statement, send nothing')
     .option('--json', 'print {planId, planHash} as JSON')
     .addHelpText(
@@ -87,7 +87,7 @@ Example:
   operatorFlags(train.command('model'))
     .description('fetch the signed model of a completed plan and check its signature')
     .argument('<plan>', 'plan id')
-    .requiredOption('--out FILE', 'where to write {model, evidence}')
+    .requiredOption('--out <file>', 'where to write {model, evidence}')
     .addHelpText(
       'after',
       `
@@ -104,9 +104,9 @@ Example:
 
 function operatorFlags(command: Command): Command {
   return command
-    .requiredOption('--roster FILE', 'consortium roster')
-    .requiredOption('--operator-key FILE', "operator's Ed25519 key (PEM)")
-    .option('--aggregator URL', "overrides the roster's address of the aggregator");
+    .requiredOption('--roster <file>', 'consortium roster')
+    .requiredOption('--operator-key <file>', "operator's Ed25519 key (PEM)")
+    .option('--aggregator <url>', "overrides the roster's address of the aggregator");
 }
 
 function operatorPaths(flags: OperatorFlags): { roster: string; key: string; url: string | undefined } {
