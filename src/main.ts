@@ -1,22 +1,47 @@
 #!/usr/bin/env node
 /**
  * The `veilrisk` command: parses, wires, runs. The only place where every room meets.
+ *
+ * Only the verb that was asked for is loaded: a short command does not wait for libraries it never uses.
  */
 import { Command } from 'commander';
-import { registerAggregator } from '../federated/aggregator/main.ts';
-import { serveApi } from './api/server.ts';
-import { registerApiKey } from './commands/apikey.ts';
-import { registerAudit } from './commands/audit.ts';
-import { registerContract } from './commands/contract.ts';
-import { registerDemo } from './commands/demo.ts';
 import { printFailure } from './commands/failure.ts';
-import { registerImport } from './commands/import.ts';
-import { registerNode } from './commands/node.ts';
-import { registerPrivacy } from './commands/privacy.ts';
-import { registerSimulate } from './commands/simulate.ts';
-import { registerTrain } from './commands/train.ts';
-import { readSettings } from './config.ts';
-import { openNode } from './operations/context.ts';
+import { readSettings, type Settings } from './config.ts';
+import type { OpenNode } from './operations/context.ts';
+
+type Register = (program: Command, settings: Settings, openNode: OpenNode) => void;
+
+/** Verb -> how to load it, in the order of the help text. */
+const VERBS: Record<string, () => Promise<Register>> = {
+  demo: async () => (await import('./commands/demo.ts')).registerDemo,
+  simulate: async () => (await import('./commands/simulate.ts')).registerSimulate,
+  contract: async () => (await import('./commands/contract.ts')).registerContract,
+  node: async () => {
+    const [{ registerNode }, { serveApi }] = await Promise.all([
+      import('./commands/node.ts'),
+      import('./api/server.ts'),
+    ]);
+    return (program, settings, openNode) => registerNode(program, settings, openNode, serveApi);
+  },
+  import: async () => {
+    const { registerImport } = await import('./commands/import.ts');
+    return (program, _settings, openNode) => registerImport(program, openNode);
+  },
+  aggregator: async () => (await import('../federated/aggregator/main.ts')).registerAggregator,
+  train: async () => (await import('./commands/train.ts')).registerTrain,
+  privacy: async () => {
+    const { registerPrivacy } = await import('./commands/privacy.ts');
+    return (program, _settings, openNode) => registerPrivacy(program, openNode);
+  },
+  apikey: async () => {
+    const { registerApiKey } = await import('./commands/apikey.ts');
+    return (program, _settings, openNode) => registerApiKey(program, openNode);
+  },
+  audit: async () => {
+    const { registerAudit } = await import('./commands/audit.ts');
+    return (program, _settings, openNode) => registerAudit(program, openNode);
+  },
+};
 
 const program = new Command('veilrisk')
   .description(
@@ -29,22 +54,15 @@ const program = new Command('veilrisk')
     'after',
     `
 Start here:
-  $ npm run demo                              four banks and an aggregator on this machine, in about a minute
-  $ npm run veilrisk -- VERB --help           the options of a verb, with examples`,
+  $ npm run demo                        four banks and an aggregator on this machine, in about a minute
+  $ npm run veilrisk -- VERB --help     the options of a verb, with examples`,
   );
 
 try {
   const settings = readSettings();
-  registerDemo(program, settings);
-  registerNode(program, settings, serveApi);
-  registerImport(program, (options) => openNode(settings, options));
-  registerTrain(program, settings);
-  registerPrivacy(program, (options) => openNode(settings, options));
-  registerAudit(program, (options) => openNode(settings, options));
-  registerApiKey(program, (options) => openNode(settings, options));
-  registerContract(program);
-  registerSimulate(program);
-  registerAggregator(program, settings);
+  const openNode: OpenNode = async (flags) => (await import('./operations/context.ts')).openNode(settings, flags);
+  const asked = VERBS[process.argv[2] ?? ''];
+  for (const load of asked ? [asked] : Object.values(VERBS)) (await load())(program, settings, openNode);
   await program.parseAsync();
 } catch (error) {
   printFailure(error);

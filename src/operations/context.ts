@@ -122,7 +122,9 @@ export async function openNode(settings: Settings, flags: NodeFlags): Promise<No
     });
   }
   const { id, budget } = parseNodeFile(await readJson(join(dir, FILES.node)), join(dir, FILES.node));
-  const log = openLog(id, settings.VEILRISK_LOG_LEVEL);
+  // A command for a person stays silent about what works; a server tells.
+  const level = settings.VEILRISK_LOG_LEVEL;
+  const log = openLog(id, level === 'info' && !flags.encryption ? 'warn' : level);
   const identity = await IdentityKey.load(join(dir, FILES.identity));
   const logKey = await IdentityKey.load(join(dir, FILES.log));
   const participation = parseParticipationPolicy(await readJson(join(dir, FILES.participation)));

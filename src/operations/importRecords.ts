@@ -10,7 +10,7 @@ import { finished } from 'node:stream/promises';
 import type { Contract } from '../contract/contract.ts';
 import { ContractError } from '../errors.ts';
 import type { DatasetRow } from '../store/datasets.ts';
-import type { NodeTransaction } from '../store/nodeStore.ts';
+import type { StoreTransaction } from '../store/nodeStore.ts';
 import type { NewRecord } from '../store/records.ts';
 import type { NodeContext } from './context.ts';
 import type { ContractFile } from './contracts.ts';
@@ -94,7 +94,7 @@ export async function importRecords(
           ...{ subjectKey, fileSha256, tally, onReject: rejects.write },
           ...(onProgress !== undefined && { onProgress }),
         });
-        await tx.datasets.copyRecords({ datasetId: dataset.id, importId: started.id }, records);
+        await tx.copyRecords({ datasetId: dataset.id, importId: started.id }, records);
         const { accepted, rejected, clamped } = tally;
         const counts = { rowsRead: accepted + rejected, rowsKept: accepted, rowsBad: rejected, clamped };
         await tx.datasets.finishImport(started.id, counts);
@@ -134,7 +134,7 @@ export async function importRecords(
 }
 
 async function openDataset(
-  tx: NodeTransaction,
+  tx: StoreTransaction,
   name: string,
   { contract, hash }: ContractFile,
 ): Promise<{ dataset: DatasetRow; isNew: boolean }> {

@@ -4,14 +4,33 @@
  *
  * Limit: whoever holds the node's key can test whether a given customer key is in the database.
  */
-import { createHmac } from 'node:crypto';
+import { hash } from 'node:crypto';
 
-/** 32 bytes; equal customer keys of one node give equal tags, whatever file or data set they came with. */
-export function subjectTag(subjectKey: Uint8Array, customerKey: string): Buffer {
-  return createHmac('sha256', subjectKey).update(`veilrisk customer\0${customerKey}`).digest();
+const BLOCK_BYTES = 64;
+
+/** Makes 32-byte tags; equal customer keys of one node give equal tags, whatever file or data set they came with. */
+export interface SubjectTags {
+  ofCustomer(customerKey: string): Buffer;
+  /** The tag of a record without a customer key, a customer of its own: file content and line name it. */
+  ofRecord(fileSha256: string, line: number): Buffer;
 }
 
-/** The tag of a record without a customer key, which is a customer of its own: file content and line name it. */
-export function recordTag(subjectKey: Uint8Array, fileSha256: string, line: number): Buffer {
-  return createHmac('sha256', subjectKey).update(`veilrisk record\0${fileSha256}\0${line}`).digest();
+/** @param subjectKey the node's key, at most 64 bytes. */
+export function subjectTags(subjectKey: Uint8Array): SubjectTags {
+  if (subjectKey.length > BLOCK_BYTES) throw new RangeError('a subject key has at most 64 bytes');
+  const inner = Buffer.alloc(BLOCK_BYTES, 0x36);
+  const outer = Buffer.alloc(BLOCK_BYTES, 0x5c);
+  subjectKey.forEach((byte, at) => {
+    inner[at] ^= byte;
+    outer[at] ^= byte;
+  });
+  // RFC 2104 by hand: an import makes a million tags, and an Hmac object costs ten times two one-shot hashes.
+  const tag = (message: string): Buffer => {
+    const first = hash('sha256', Buffer.concat([inner, Buffer.from(message)]), 'buffer');
+    return hash('sha256', Buffer.concat([outer, first]), 'buffer');
+  };
+  return {
+    ofCustomer: (customerKey) => tag(`veilrisk customer\0${customerKey}`),
+    ofRecord: (fileSha256, line) => tag(`veilrisk record\0${fileSha256}\0${line}`),
+  };
 }
