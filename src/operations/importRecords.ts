@@ -15,7 +15,7 @@ import type { NewRecord } from '../store/records.ts';
 import type { NodeContext } from './context.ts';
 import type { ContractFile } from './contracts.ts';
 import { fingerprintFile, type Progress, type RejectedRow, readRows } from './readRows.ts';
-import { recordTag, subjectTag } from './subjectTag.ts';
+import { subjectTags } from './subjectTag.ts';
 
 export { type AcceptedRow, fingerprintFile, type Progress, type RejectedRow, readRows } from './readRows.ts';
 
@@ -217,6 +217,7 @@ export async function* recordsOf(
   },
 ): AsyncGenerator<NewRecord, void, undefined> {
   const { subjectKey, fileSha256, tally, onReject } = options;
+  const tags = subjectTags(subjectKey);
   let content = '';
   const rows = readRows(contract, path, options.onProgress, {
     onClamped: (field) => tally.clampedByField[field]++,
@@ -235,7 +236,7 @@ export async function* recordsOf(
     tally.positive += row.label ?? 0;
     tally.clamped += row.clamped;
     yield {
-      subject: row.subject === null ? recordTag(subjectKey, fileSha256, row.line) : subjectTag(subjectKey, row.subject),
+      subject: row.subject === null ? tags.ofRecord(fileSha256, row.line) : tags.ofCustomer(row.subject),
       label: row.label,
       time: row.time,
       bins: row.bins,

@@ -10,7 +10,7 @@ import { connect } from '../../src/database/connection.ts';
 import type { ContractFile } from '../../src/operations/contracts.ts';
 import { type ImportReport, type ImportRequest, importRecords } from '../../src/operations/importRecords.ts';
 import { simulateToFile } from '../../src/operations/simulate.ts';
-import { subjectTag } from '../../src/operations/subjectTag.ts';
+import { subjectTags } from '../../src/operations/subjectTag.ts';
 import { exampleDocument } from '../contract/example.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { openTestNode, type TestNode } from './node.ts';
@@ -47,7 +47,7 @@ async function run(content: string | Uint8Array, request: Partial<ImportRequest>
 async function stored(name: string) {
   const dataset = await node.store.datasets.find(name);
   if (dataset === null) return null;
-  const rows = await node.store.datasets.loadTrainingData(dataset.id, layoutOf(contractFile().contract).sizes.length);
+  const rows = await node.store.trainingData(dataset.id, layoutOf(contractFile().contract).sizes.length);
   return { dataset, rows };
 }
 
@@ -63,7 +63,7 @@ describe('an import', () => {
     expect(held?.dataset).toMatchObject({ records: 2, contractHash: contractFile().hash });
     expect([...held!.rows.bins]).toEqual([2, 2, 1, 0, 3, 0, 0, 1]);
     expect([...held!.rows.labels]).toEqual([1, 0]);
-    expect(Buffer.from(held!.rows.subjects.subarray(0, 32))).toEqual(subjectTag(node.subjectKey, 'c1'));
+    expect(Buffer.from(held!.rows.subjects.subarray(0, 32))).toEqual(subjectTags(node.subjectKey).ofCustomer('c1'));
   });
 
   test('gives a new data set the budget of the node', async () => {

@@ -9,7 +9,7 @@ import { ContractError } from '../../src/errors.ts';
 import { emptyTally, recordsOf } from '../../src/operations/importRecords.ts';
 import { fingerprintFile, readRows } from '../../src/operations/readRows.ts';
 import { simulateToFile } from '../../src/operations/simulate.ts';
-import { subjectTag } from '../../src/operations/subjectTag.ts';
+import { subjectTags } from '../../src/operations/subjectTag.ts';
 import type { NewRecord } from '../../src/store/records.ts';
 import { exampleDocument } from '../contract/example.ts';
 
@@ -146,7 +146,7 @@ describe('records', () => {
   test('carry the tag of the customer and never the key', async () => {
     const { held, tally } = await records(good);
     expect(held.map(({ subject }) => Buffer.from(subject).toString('hex'))).toEqual(
-      ['c1', 'c2', 'c,3'].map((key) => subjectTag(subjectKey, key).toString('hex')),
+      ['c1', 'c2', 'c,3'].map((key) => subjectTags(subjectKey).ofCustomer(key).toString('hex')),
     );
     expect(held.map(({ label }) => label)).toEqual([1, 0, 0]);
     expect(tally).toMatchObject({ accepted: 3, rejected: 0, positive: 1, clamped: 1, clampedByField: [1, 0, 0, 0] });
@@ -154,7 +154,7 @@ describe('records', () => {
 
   test('the tag is HMAC-SHA-256, a value of openssl', () => {
     // printf 'veilrisk customer\0c1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707...07 (32 bytes)
-    expect(subjectTag(subjectKey, 'c1').toString('hex')).toBe(
+    expect(subjectTags(subjectKey).ofCustomer('c1').toString('hex')).toBe(
       '10c5af541aec8f6bd2ecfb7c709f9e9ea948799d722d981fd1a0ed5312e0920f',
     );
   });
