@@ -5,6 +5,7 @@
  * bin wherever the contract is read. Edges of a log1p scale are rounded to 12 significant digits, because the last
  * bits of expm1 and log1p may differ between engines (ECMA-262 section 21.3 leaves them implementation-approximated).
  */
+import { ContractError } from '../errors.ts';
 import type { Field, NumericField } from './contract.ts';
 import { fieldSize } from './layout.ts';
 
@@ -42,7 +43,11 @@ export function locate(edges: ArrayLike<number>, x: number): number {
 /** A bin's name for people: an interval, a category, `false`, `true`, `other` or `missing`. */
 export function binTitle(field: Field, bin: number): string {
   const last = fieldSize(field) - 1;
-  if (!Number.isInteger(bin) || bin < 0 || bin > last) throw new RangeError(`bin must be an integer in 0..${last}`);
+  if (!Number.isInteger(bin) || bin < 0 || bin > last) {
+    throw new ContractError('RECORD_INVALID', `A bin of this field is a whole number in 0 .. ${last}`, {
+      where: field.name,
+    });
+  }
   if (bin === last) return 'missing';
   if (field.kind === 'boolean') return bin === 1 ? 'true' : 'false';
   if (field.kind === 'categorical') return field.categories[bin] ?? 'other';

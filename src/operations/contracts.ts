@@ -10,7 +10,6 @@ import { ContractError, VeilriskError } from '../errors.ts';
 export { contractJsonSchema };
 
 const PUBLISHED = join(import.meta.dirname, '..', '..', 'contracts');
-const MAX_BYTES = 16 << 20;
 
 export interface ContractFile {
   contract: Contract;
@@ -37,9 +36,7 @@ export async function readContract(pathOrName: string): Promise<ContractFile> {
   const path = published ? join(PUBLISHED, `${pathOrName}.json`) : pathOrName;
   let text: string;
   try {
-    const bytes = await readFile(path);
-    if (bytes.length > MAX_BYTES) throw new RangeError('too large');
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path));
   } catch (cause) {
     throw new ContractError('FILE_UNREADABLE', 'The contract cannot be read', {
       where: pathOrName,

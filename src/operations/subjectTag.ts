@@ -5,6 +5,7 @@
  * Limit: whoever holds the node's key can test whether a given customer key is in the database.
  */
 import { hash } from 'node:crypto';
+import { RequestError } from '../errors.ts';
 
 const BLOCK_BYTES = 64;
 
@@ -15,9 +16,11 @@ export interface SubjectTags {
   ofRecord(fileSha256: string, line: number): Buffer;
 }
 
-/** @param subjectKey the node's key, at most 64 bytes. */
+/** @param subjectKey the node's key, 16 to 64 bytes. @throws RequestError CONFIGURATION for another length. */
 export function subjectTags(subjectKey: Uint8Array): SubjectTags {
-  if (subjectKey.length > BLOCK_BYTES) throw new RangeError('a subject key has at most 64 bytes');
+  if (subjectKey.length < 16 || subjectKey.length > BLOCK_BYTES) {
+    throw new RequestError('CONFIGURATION', 'The subject key of a node has 16 to 64 bytes', { where: 'subject.key' });
+  }
   const inner = Buffer.alloc(BLOCK_BYTES, 0x36);
   const outer = Buffer.alloc(BLOCK_BYTES, 0x5c);
   subjectKey.forEach((byte, at) => {

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { fieldEdges, locate } from '../../src/contract/bins.ts';
 import { binRecord, binTitle, layoutOf, type NumericField, parseContract } from '../../src/contract/contract.ts';
+import { ContractError } from '../../src/errors.ts';
 import { exampleDocument } from './example.ts';
 
 const reason = { code: 'X1', text: 'x' };
@@ -113,7 +114,7 @@ describe('layout and titles', () => {
       const titles = Array.from({ length: sizes[k] }, (_, bin) => binTitle(f, bin));
       expect(new Set(titles).size).toBe(sizes[k]);
       expect(titles.at(-1)).toBe('missing');
-      expect(() => binTitle(f, sizes[k])).toThrow(RangeError);
+      expect(() => binTitle(f, sizes[k])).toThrow(ContractError);
     });
     expect(binTitle(contract.fields[0], 0)).toBe('0 to below 25');
     expect(binTitle(contract.fields[0], 3)).toBe('75 to 100');
