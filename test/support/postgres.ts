@@ -56,7 +56,10 @@ export function usePostgres(): TestPostgres {
   afterAll(async () => {
     if (server === undefined) return;
     const { url, stop } = await server;
-    for (const name of created) await administer(url, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    // A server of ours goes with its directory; a given one is left as it was found.
+    if (process.env.TEST_DATABASE_URL) {
+      for (const name of created) await administer(url, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
+    }
     await stop();
   });
   return {

@@ -1,0 +1,184 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { connect } from '../../src/database/connection.ts';
+import { reservationEntry } from '../../src/store/ledger.ts';
+import { usePostgres } from '../support/postgres.ts';
+import { type OpenedStore, openStore } from './node.ts';
+
+const postgres = usePostgres();
+const opened: OpenedStore[] = [];
+afterEach(async () => {
+  for (const { store } of opened.splice(0)) await store.close();
+});
+
+async function open(url?: string, signer?: OpenedStore['signer']): Promise<OpenedStore> {
+  const one = await openStore(url ?? (await postgres.freshDatabase()), signer);
+  opened.push(one);
+  return one;
+}
+
+async function datasetWith({ store }: OpenedStore, muSquared: number, name = 'cards'): Promise<number> {
+  return store.transaction(async (tx) => {
+    const { id } = await tx.datasets.create({ name, contractHash: 'c'.repeat(64), contract: {} });
+    await tx.ledger.setBudget(id, { epsilon: 1, delta: 1e-6, muSquared });
+    return id;
+  });
+}
+
+/** As operations do it: the reservation and its entry in one transaction. */
+function reserve({ store }: OpenedStore, datasetId: number, round: number, muSquared: number) {
+  return store.transaction(async (tx) => {
+    const result = await tx.ledger.reserve({
+      datasetId,
+      planId: 'plan',
+      round,
+      muSquared,
+      statement: { unit: 'customer' },
+    });
+    if (result.reserved) await tx.append(reservationEntry(result.release, 'node'));
+    return result;
+  });
+}
+
+describe('ledger', () => {
+  test('reserved, committed and lost all count; refused does not', async () => {
+    const node = await open();
+    const { store } = node;
+    const id = await datasetWith(node, 1);
+    const first = await reserve(node, id, 0, 0.25);
+    await store.transaction((tx) => tx.ledger.commit(first.release.id, new Uint8Array([1, 2, 3])));
+    const second = await reserve(node, id, 1, 0.25);
+    await store.transaction((tx) => tx.ledger.markLost(second.release.id));
+    const retry = await reserve(node, id, 1, 0.25);
+    expect(retry).toMatchObject({ reserved: true, release: { attempt: 2, state: 'reserved' } });
+    const refused = await reserve(node, id, 2, 0.5);
+    expect(refused).toMatchObject({ reserved: false, release: { state: 'refused' }, totals: { spent: 0.75 } });
+    expect(await store.ledger.totals(id)).toEqual({
+      budget: { epsilon: 1, delta: 1e-6, muSquared: 1 },
+      reserved: 0.25,
+      committed: 0.25,
+      lost: 0.25,
+      spent: 0.75,
+      refusals: 1,
+    });
+    // Exactly what is left still fits.
+    expect(await reserve(node, id, 2, 0.25)).toMatchObject({ reserved: true, release: { attempt: 2 } });
+    expect(await store.ledger.latest(id, 'plan', 0)).toMatchObject({
+      state: 'committed',
+      // sha256 of 010203, by coreutils
+      payloadSha256: '039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81',
+      payload: new Uint8Array([1, 2, 3]),
+    });
+    await store.audit.ledgerAgreesWithLog();
+  });
+
+  test('a release is made once: reserved or committed, it cannot be reserved, settled or lost again', async () => {
+    const node = await open();
+    const { store } = node;
+    const id = await datasetWith(node, 1);
+    const { release } = await reserve(node, id, 0, 0.1);
+    const replayed = { code: 'RELEASE_REPLAYED' };
+    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject(replayed);
+    await store.transaction((tx) => tx.ledger.commit(release.id, new Uint8Array(1)));
+    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject(replayed);
+    await expect(store.transaction((tx) => tx.ledger.commit(release.id, new Uint8Array(2)))).rejects.toMatchObject(
+      replayed,
+    );
+    await expect(store.transaction((tx) => tx.ledger.markLost(release.id))).rejects.toMatchObject(replayed);
+    expect((await store.ledger.releases(id)).map(({ state }) => state)).toEqual(['committed']);
+  });
+
+  test('a loss that is not positive and finite is refused', async () => {
+    const node = await open();
+    const id = await datasetWith(node, 1);
+    for (const muSquared of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+      await expect(reserve(node, id, 0, muSquared)).rejects.toMatchObject({ code: 'PRIVACY_PARAMETER' });
+    }
+  });
+
+  test('without a budget nothing is reserved', async () => {
+    const node = await open();
+    const id = await node.store.transaction(async (tx) => {
+      return (await tx.datasets.create({ name: 'n', contractHash: 'c', contract: {} })).id;
+    });
+    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  test('two processes at once cannot overspend', async () => {
+    const a = await open();
+    const b = await open(a.url, a.signer);
+    const id = await datasetWith(a, 1);
+    // 0.15 goes into 1 six times, whoever comes first.
+    const all = await Promise.all(Array.from({ length: 12 }, (_, i) => reserve(i % 2 === 0 ? a : b, id, i, 0.15)));
+    expect(all.filter(({ reserved }) => reserved)).toHaveLength(6);
+    expect((await a.store.ledger.totals(id))?.spent).toBeCloseTo(0.9, 12);
+    await a.store.audit.fsck();
+    await b.store.audit.ledgerAgreesWithLog();
+  });
+
+  test('whatever is asked, the sum never exceeds the budget', async () => {
+    const node = await open();
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.double({ min: 1e-9, max: 2, noNaN: true }),
+        fc.array(fc.double({ min: 1e-12, max: 1, noNaN: true }), { maxLength: 6 }),
+        async (budget, losses) => {
+          const id = await datasetWith(node, budget, `run ${run++}`);
+          for (const [round, loss] of losses.entries()) await reserve(node, id, round, loss);
+          expect((await node.store.ledger.totals(id))!.spent).toBeLessThanOrEqual(budget);
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+});
+
+describe('cross-check with the audit log', () => {
+  async function change(url: string, sql: string): Promise<void> {
+    const client = await connect(url);
+    await client.query('ALTER TABLE releases DISABLE TRIGGER USER');
+    await client.query(sql);
+    await client.query('ALTER TABLE releases ENABLE TRIGGER USER');
+    await client.end();
+  }
+
+  test.each([
+    ['removed', 'DELETE FROM releases WHERE round = 1'],
+    ['made cheaper', 'UPDATE releases SET mu_squared = 0.0001 WHERE round = 1'],
+    ['called refused', "UPDATE releases SET state = 'refused' WHERE round = 1"],
+    [
+      'added',
+      `INSERT INTO releases (dataset_id, plan_id, round, attempt, mu_squared, state, statement)
+               SELECT dataset_id, plan_id, 9, 1, mu_squared, 'lost', '{}' FROM releases WHERE round = 1`,
+    ],
+  ])('a release that was %s is found and the store does not open', async (_, sql) => {
+    const node = await open();
+    const id = await datasetWith(node, 1);
+    for (const round of [0, 1, 2]) await reserve(node, id, round, 0.1);
+    await node.store.audit.ledgerAgreesWithLog();
+    await change(node.url, sql);
+    await expect(node.store.audit.ledgerAgreesWithLog()).rejects.toMatchObject({ code: 'LEDGER_MISMATCH' });
+    await expect(openStore(node.url, node.signer)).rejects.toMatchObject({ code: 'LEDGER_MISMATCH' });
+  });
+
+  test('the database refuses to change or remove releases and to remove budgets', async () => {
+    const node = await open();
+    const id = await datasetWith(node, 1);
+    await reserve(node, id, 0, 0.1);
+    const lost = await reserve(node, id, 1, 0.1);
+    await node.store.transaction((tx) => tx.ledger.markLost(lost.release.id));
+    const client = await connect(node.url);
+    for (const sql of [
+      'DELETE FROM releases',
+      'TRUNCATE releases',
+      "UPDATE releases SET mu_squared = 0.01 WHERE state = 'reserved'",
+      "UPDATE releases SET state = 'refused' WHERE state = 'reserved'",
+      "UPDATE releases SET state = 'reserved' WHERE state = 'lost'",
+      'DELETE FROM budgets',
+    ]) {
+      await expect(client.query(sql)).rejects.toMatchObject({ code: '42501' });
+    }
+    await client.end();
+  });
+});
