@@ -20,7 +20,10 @@ export function registerApiKey(program: Command, openNode: OpenNode): void {
 
   nodeFlags(apikey.command('create'))
     .description('make a key and print it, once: only its hash is kept')
-    .requiredOption('--name <name>', 'who gets it; encryption keys belong to this name, so keep it when a key is renewed')
+    .requiredOption(
+      '--name <name>',
+      'who gets it; encryption keys belong to this name, so keep it when a key is renewed',
+    )
     .option('--scopes <list>', `comma-separated, of ${SCOPES.join(', ')}`, scopesOption, [...SCOPES])
     .option('--days <number>', 'days until it expires; without it the key does not expire', integerOption)
     .option('--json', 'print {key, prefix, name, scopes, expiresAt} as JSON')

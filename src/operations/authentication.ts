@@ -49,21 +49,26 @@ export const PREFIX_LENGTH = 8;
 export const SECRET_BYTES = 32;
 const TOKEN = /^vrk_([a-z2-7]{8})_([A-Za-z0-9_-]{43})$/;
 
-// Safe: one process-wide cache per store, so that a revocation reaches every authenticator of that store at once.
-const caches = new WeakMap<object, Map<string, { key: RegisteredKey; untilMs: number }>>();
+interface Cache {
+  keys: Map<string, { key: RegisteredKey; untilMs: number }>;
+  /** Changes of the registry so far: a look-up that began before one must not be kept after it. */
+  changes: number;
+}
 
-function cacheOf(store: object): Map<string, { key: RegisteredKey; untilMs: number }> {
-  let cache = caches.get(store);
-  if (cache === undefined) {
-    cache = new Map();
-    caches.set(store, cache);
-  }
+// Safe: one process-wide cache per store, so that a revocation reaches every authenticator of that store at once.
+const caches = new WeakMap<object, Cache>();
+
+function cacheOf(store: object): Cache {
+  const cache = caches.get(store) ?? { keys: new Map(), changes: 0 };
+  caches.set(store, cache);
   return cache;
 }
 
 /** Forgets a cached key; called with every change of the registry in this process. */
 export function forgetKey(store: object, prefix: string): void {
-  cacheOf(store).delete(prefix);
+  const cache = cacheOf(store);
+  cache.keys.delete(prefix);
+  cache.changes++;
 }
 
 /** SHA-256 of a token, 64 hexadecimal digits. */
@@ -87,13 +92,14 @@ export function openAuthenticator(
 
   async function lookUp(prefix: string): Promise<RegisteredKey | null> {
     const nowMs = context.clock().getTime();
-    const cached = cache.get(prefix);
+    const cached = cache.keys.get(prefix);
     if (cached !== undefined && nowMs < cached.untilMs) return cached.key;
+    const { changes } = cache;
     const key = await findKey(prefix);
-    cache.delete(prefix);
+    cache.keys.delete(prefix);
     if (key === null) return null;
-    if (cache.size >= CACHE_ENTRIES) cache.delete(cache.keys().next().value!);
-    cache.set(prefix, { key, untilMs: nowMs + CACHE_MS });
+    if (cache.keys.size >= CACHE_ENTRIES) cache.keys.delete(cache.keys.keys().next().value!);
+    if (cache.changes === changes) cache.keys.set(prefix, { key, untilMs: nowMs + CACHE_MS });
     return key;
   }
 

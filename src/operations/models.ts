@@ -7,7 +7,7 @@
  */
 import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
 import { checkModel, type LinearModel } from '../encryption/model.ts';
-import { PRESETS, type PresetName } from '../encryption/presets.ts';
+import { MAX_INPUT_MASS, PRESETS, type PresetName } from '../encryption/presets.ts';
 import { ContractError, LearningError, RequestError, VeilriskError } from '../errors.ts';
 import { modelHash, parseScorecard, type Scorecard } from '../learning/scorecard.ts';
 import { flatWeights } from '../learning/site.ts';
@@ -36,7 +36,7 @@ export interface LoadedModel {
   scorecard: Scorecard;
   /** The same weights over the one-hot dimensions of the contract. */
   linear: LinearModel;
-  /** Presets that can carry a transaction of this contract; none when a weight is outside the limits of CKKS scoring. */
+  /** Presets that can carry a transaction of this contract; none when weights or fields are outside the limits of CKKS scoring. */
   presets: PresetName[];
 }
 
@@ -55,8 +55,20 @@ export interface ListedModel {
 
 const CACHE_MS = 1_000;
 
-// Safe: one entry a store, replaced as a whole; the loaded model is never changed.
-const champions = new WeakMap<object, { loaded: LoadedModel; untilMs: number }>();
+interface Cache {
+  held: { loaded: LoadedModel; untilMs: number } | null;
+  /** Adoptions so far: a read that began before one must not be kept after it. */
+  adoptions: number;
+}
+
+// Safe: one cache a store, and a loaded model is never changed.
+const caches = new WeakMap<object, Cache>();
+
+function cacheOf({ store }: Pick<NodeContext, 'store'>): Cache {
+  const cache = caches.get(store) ?? { held: null, adoptions: 0 };
+  caches.set(store, cache);
+  return cache;
+}
 
 /**
  * Makes a model the champion and retires the one before; model, status and audit entry commit together. Adopting the
@@ -107,23 +119,26 @@ export async function adoptModel(
       },
     });
   });
-  champions.delete(context.store);
+  const cache = cacheOf(context);
+  cache.held = null;
+  cache.adoptions++;
   return { hash, adopted: audit !== null, audit };
 }
 
 /** The champion. @throws RequestError NO_MODEL before the first adoption */
 export async function champion(context: NodeContext): Promise<LoadedModel> {
   const nowMs = context.clock().getTime();
-  const cached = champions.get(context.store);
-  if (cached !== undefined && nowMs < cached.untilMs) return cached.loaded;
+  const cache = cacheOf(context);
+  const { held, adoptions } = cache;
+  if (held !== null && nowMs < held.untilMs) return held.loaded;
   const row = await context.store.models.champion();
   if (row === null) {
     throw new RequestError('NO_MODEL', 'This node has not adopted a model yet.', {
       fix: 'Try again when the node has taken part in a training plan that ended.',
     });
   }
-  const loaded = cached?.loaded.hash === row.hash ? cached.loaded : load(row);
-  champions.set(context.store, { loaded, untilMs: nowMs + CACHE_MS });
+  const loaded = held?.loaded.hash === row.hash ? held.loaded : load(row);
+  if (cache.adoptions === adoptions) cache.held = { loaded, untilMs: nowMs + CACHE_MS };
   return loaded;
 }
 
@@ -158,7 +173,14 @@ function load(row: { hash: string; contract: unknown; model: unknown }): LoadedM
     if (hash !== row.hash) throw new LearningError('MODEL_INVALID', 'The stored model does not have its hash.');
     const weights = flatWeights(scorecard, layoutOf(contract).sizes);
     const linear = { hash, weights, intercept: scorecard.intercept };
-    return { hash, contract, contractHash: contractHash(contract), scorecard, linear, presets: presetsFor(linear) };
+    return {
+      hash,
+      contract,
+      contractHash: contractHash(contract),
+      scorecard,
+      linear,
+      presets: presetsFor(linear, contract),
+    };
   } catch (cause) {
     if (!(cause instanceof ContractError || cause instanceof LearningError)) throw cause;
     throw new LearningError('MODEL_INVALID', 'A stored model was changed outside Veilrisk.', {
@@ -169,7 +191,9 @@ function load(row: { hash: string; contract: unknown; model: unknown }): LoadedM
   }
 }
 
-function presetsFor(linear: LinearModel): PresetName[] {
+function presetsFor(linear: LinearModel, contract: Contract): PresetName[] {
+  // The range of a reply is made for this many one-hot fields.
+  if (contract.fields.length > MAX_INPUT_MASS) return [];
   try {
     checkModel(linear);
   } catch (cause) {
