@@ -1,0 +1,132 @@
+import { spawn } from 'node:child_process';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { connect } from '../../src/database/connection.ts';
+import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
+import { openLog } from '../../src/log.ts';
+
+const log = openLog('test', 'silent');
+let parent: string;
+beforeAll(async () => {
+  parent = await mkdtemp(join(tmpdir(), 'veilrisk-embedded-'));
+});
+afterAll(() => rm(parent, { recursive: true, force: true }));
+
+const query = async (url: string, sql: string) => {
+  const client = await connect(url);
+  try {
+    return (await client.query(sql)).rows;
+  } finally {
+    await client.end();
+  }
+};
+const postmasterPid = async (dataDir: string) =>
+  Number((await readFile(join(dataDir, 'postmaster.pid'), 'utf8')).split('\n')[0]);
+const alive = (pid: number) => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+describe('embedded server', () => {
+  test('starts, keeps its data over a restart, listens locally only and hides its password', async () => {
+    const dataDir = join(parent, 'one', 'pg');
+    const first = await startEmbeddedPostgres({ dataDir, log });
+    expect(first.adopted).toBe(false);
+    await query(first.url, 'CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)');
+    expect(await query(first.url, 'SHOW fsync')).toEqual([{ fsync: 'on' }]);
+    expect(await query(first.url, 'SHOW listen_addresses')).toEqual([{ listen_addresses: '127.0.0.1' }]);
+    expect((await stat(`${dataDir}.json`)).mode & 0o777).toBe(0o600);
+    const { password } = JSON.parse(await readFile(`${dataDir}.json`, 'utf8'));
+    expect(password).toMatch(/^[0-9a-f]{48}$/);
+    expect(await readFile(`${dataDir}.log`, 'utf8')).not.toContain(password);
+    await expect(connect(first.url.replace(password, 'guess'))).rejects.toMatchObject({ code: 'DATABASE_UNAVAILABLE' });
+    const pid = await postmasterPid(dataDir);
+    await first.stop();
+    await first.stop();
+    expect(alive(pid)).toBe(false);
+
+    const second = await startEmbeddedPostgres({ dataDir, log });
+    expect(new URL(second.url).port).toBe(new URL(first.url).port);
+    expect(await query(second.url, 'SELECT id FROM kept')).toEqual([{ id: 7 }]);
+    await second.stop();
+  });
+
+  test('a server left over by a killed process is adopted; two users share it and the last one stops it', async () => {
+    const dataDir = join(parent, 'two', 'pg');
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'startAndWait.ts'), dataDir], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await new Promise((ready) => child.stdout.once('data', ready));
+    child.kill('SIGKILL');
+    await new Promise((gone) => child.once('exit', gone));
+    const pid = await postmasterPid(dataDir);
+    expect(alive(pid)).toBe(true);
+
+    const a = await startEmbeddedPostgres({ dataDir, log });
+    const b = await startEmbeddedPostgres({ dataDir, log });
+    expect([a.adopted, b.adopted]).toEqual([true, true]);
+    const user = await connect(b.url);
+    await a.release();
+    expect((await user.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await user.end();
+    await b.release();
+    expect(alive(pid)).toBe(false);
+  });
+
+  test('a killed server recovers what was committed', async () => {
+    const dataDir = join(parent, 'three', 'pg');
+    const first = await startEmbeddedPostgres({ dataDir, log });
+    await query(first.url, 'CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)');
+    const pid = await postmasterPid(dataDir);
+    process.kill(pid, 'SIGKILL');
+    while (alive(pid)) await new Promise((later) => setTimeout(later, 10));
+    const second = await startEmbeddedPostgres({ dataDir, log });
+    expect(second.adopted).toBe(false);
+    expect(await query(second.url, 'SELECT id FROM kept')).toEqual([{ id: 7 }]);
+    await second.stop();
+  });
+
+  test('a data directory without its password file, and one that is no cluster, are refused with a way out', async () => {
+    const dataDir = join(parent, 'four', 'pg');
+    await (await startEmbeddedPostgres({ dataDir, log })).stop();
+    await rm(`${dataDir}.json`);
+    await expect(startEmbeddedPostgres({ dataDir, log })).rejects.toMatchObject({
+      code: 'DATABASE_UNAVAILABLE',
+      where: `${dataDir}.json`,
+    });
+    const occupied = join(parent, 'five', 'pg');
+    await mkdir(occupied, { recursive: true });
+    await writeFile(join(occupied, 'letter.txt'), 'not a database');
+    await expect(startEmbeddedPostgres({ dataDir: occupied, log })).rejects.toMatchObject({
+      code: 'DATABASE_UNAVAILABLE',
+      where: occupied,
+    });
+  });
+
+  const root = process.getuid?.() === 0;
+  (root ? test : test.skip)(
+    'as root: a closed temporary parent is opened for search, a closed home is refused by name',
+    async () => {
+      const closed = await mkdtemp(join(parent, 'closed-'));
+      await chmod(closed, 0o700);
+      await (await startEmbeddedPostgres({ dataDir: join(closed, 'pg'), log })).stop();
+      expect((await stat(closed)).mode & 0o777).toBe(0o711);
+
+      const home = await mkdtemp('/var/veilrisk-home-');
+      try {
+        await expect(startEmbeddedPostgres({ dataDir: join(home, 'pg'), log })).rejects.toMatchObject({
+          code: 'DATABASE_UNAVAILABLE',
+          where: home,
+        });
+        expect((await stat(home)).mode & 0o777).toBe(0o700);
+      } finally {
+        await rm(home, { recursive: true, force: true });
+      }
+    },
+  );
+});
