@@ -30,7 +30,7 @@ const ARROWS: Record<string, readonly string[]> = {
   client: ['contract', 'encryption', 'errors', 'learning', 'random'],
   operations: [...PURE, ...SHELL, 'database', 'store', 'workers', 'participant', 'client', 'federated/protocol'],
   api: ['operations', 'errors'],
-  commands: ['operations', 'errors', 'client'],
+  commands: ['operations', 'errors', 'client', 'config'],
   'federated/protocol': ['errors', 'random'],
   'federated/aggregator': [
     'federated/protocol',

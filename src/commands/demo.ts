@@ -1,20 +1,19 @@
 /** `veilrisk demo`: the main job, end to end, on this machine. */
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import type { Settings } from '../config.ts';
 import { RequestError } from '../errors.ts';
 import { runDemo } from '../operations/demo/run.ts';
 import { openDemoView } from '../operations/demo/view.ts';
 import { integerOption, numberOption } from './options.ts';
 
-export function registerDemo(program: Command, _settings: Settings): void {
+export function registerDemo(program: Command): void {
   program
     .command('demo')
     .description('four banks and an aggregator on this machine: train together, score, verify the audit logs')
     .option('--data <file>', 'real data (CSV or CSV.gz) split over the banks, instead of synthetic transactions')
     .option('--contract <file>', 'feature contract of --data')
     .option('--banks <number>', 'number of banks', integerOption, 4)
-    .option('--rows <number>', 'synthetic transactions of each bank', integerOption, 50_000)
+    .option('--rows <number>', 'synthetic transactions of each bank', integerOption, 60_000)
     .option('--epsilon <number>', 'privacy loss of each bank', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
     .option('--seed <number>', 'seed of the synthetic transactions (the privacy noise is never seeded)', integerOption, 1)

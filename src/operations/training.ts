@@ -91,7 +91,9 @@ async function answer(
   await store.transaction(async (tx) => {
     await tx.plans.insert({
       ...{ id: plan.id, hash: planHash, plan, datasetId: dataset?.id ?? null },
-      ...(verdict.accepted ? { state: 'accepted' } : { state: 'refused', reason: `${verdict.code}: ${verdict.reason}` }),
+      ...(verdict.accepted
+        ? { state: 'accepted' }
+        : { state: 'refused', reason: `${verdict.code}: ${verdict.reason}` }),
     });
     await tx.append({
       type: 'plan.answered',
