@@ -21,6 +21,8 @@ import { giveToServer, type ServerUser, serverPrograms, serverUser } from './ser
 const DATABASE = 'veilrisk';
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 30_000;
+const RELEASE_LOOKS = 8;
+const RELEASE_PAUSE_MS = 25;
 
 // Small on purpose: a node shares its machine. fsync stays at its default, on: an answered request is durable.
 const SETTINGS = {
@@ -102,7 +104,11 @@ function handle(access: Access, pid: number, adopted: boolean): EmbeddedServer {
   }
   async function release(): Promise<void> {
     process.off('exit', onExit);
-    if (!(await isShared(access))) await stop();
+    // The server forgets a closed connection a moment after its client.
+    for (let look = 0; look < RELEASE_LOOKS; look++) {
+      if (!(await isShared(access))) return stop();
+      await sleep(RELEASE_PAUSE_MS);
+    }
   }
   return { url: urlOf(access, DATABASE), adopted, stop, release };
 }

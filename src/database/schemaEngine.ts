@@ -60,12 +60,17 @@ async function loadGlue(): Promise<Glue> {
   const path = createRequire(import.meta.url).resolve(name);
   const module: Glue & WebAssembly.ModuleImports = await import(name);
   const bytes = await readFile(join(dirname(path), 'schema_engine_bg.wasm'));
-  const { instance } = await WebAssembly.instantiate(bytes, { './schema_engine_bg.js': module });
+  // The engine leaves a timer of ten seconds behind each migration, which would keep an ended command alive.
+  const timer = Object.keys(module).find((name) => name.startsWith('__wbg_setTimeout_'));
+  const imports = { ...module, ...(timer !== undefined && { [timer]: unrefTimeout }) };
+  const { instance } = await WebAssembly.instantiate(bytes, { './schema_engine_bg.js': imports });
   module.__wbg_set_wasm(instance.exports);
   // Safe: wasm-bindgen always exports its start function under this name.
   (instance.exports.__wbindgen_start as () => void)();
   return module;
 }
+
+const unrefTimeout = (callback: () => void, ms: number) => setTimeout(callback, ms >>> 0).unref();
 
 /** Runs `use` with an engine connected to `url`; the engine and its connections are released afterwards. */
 export async function withSchemaEngine<T>(url: string, use: (engine: SchemaEngine) => Promise<T>): Promise<T> {
