@@ -1,106 +1,64 @@
 /**
- * The aggregator's self-signed TLS certificate: X.509 v3 (RFC 5280), ECDSA P-256 with SHA-256 (RFC 5758), written in DER
- * (X.690) by hand because it is one fixed shape. Every roster pins it byte for byte.
+ * The aggregator's self-signed TLS certificate: X.509 v3 (RFC 5280), ECDSA P-256 with SHA-256 (RFC 5758), for a server and
+ * nothing else. Every roster pins it byte for byte.
  *
  * Limit: valid for ten years and never renewed by itself; replacing it means handing out a new roster.
  */
 
-import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { isIP } from 'node:net';
+// Before the library, whose decorators need it.
+import 'reflect-metadata';
+
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  type JsonGeneralName,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
 import { FederationError } from '../../src/errors.ts';
 
 const YEARS = 10;
 const CLOCK_SKEW_MS = 3_600_000;
+const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
-// X.690 universal tags.
-const INTEGER = 0x02;
-const BIT_STRING = 0x03;
-const OCTET_STRING = 0x04;
-const OBJECT_IDENTIFIER = 0x06;
-const UTF8_STRING = 0x0c;
-const GENERALIZED_TIME = 0x18;
-const SEQUENCE = 0x30;
-const SET = 0x31;
-const CRITICAL = Buffer.from('0101ff', 'hex');
-
-// Object identifiers in DER content form.
-const ECDSA_WITH_SHA256 = oid('2a8648ce3d040302');
-const COMMON_NAME = oid('550403');
-const SUBJECT_ALT_NAME = oid('551d11');
-const BASIC_CONSTRAINTS = oid('551d13');
-const KEY_USAGE = oid('551d0f');
-const EXTENDED_KEY_USAGE = oid('551d25');
-const SERVER_AUTH = oid('2b06010505070301');
-
-/** Key (PKCS #8) and certificate in PEM for DNS names and IPv4 addresses (or the literal ::1). */
-export function createCertificate(hosts: readonly string[], now = new Date()): { key: string; certificate: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+/**
+ * Key (PKCS #8) and certificate in PEM.
+ * @param hosts DNS names and IP addresses. @throws FederationError ROSTER_INVALID when one is neither.
+ */
+export async function createCertificate(
+  hosts: readonly string[],
+  now = new Date(),
+): Promise<{ key: string; certificate: string }> {
+  const names = hosts.map(generalName);
   const notBefore = new Date(now.getTime() - CLOCK_SKEW_MS);
   const notAfter = new Date(notBefore);
   notAfter.setUTCFullYear(notAfter.getUTCFullYear() + YEARS);
-  const algorithm = der(SEQUENCE, ECDSA_WITH_SHA256);
-  const name = der(
-    SEQUENCE,
-    der(SET, der(SEQUENCE, COMMON_NAME, der(UTF8_STRING, Buffer.from('Veilrisk aggregator')))),
-  );
-  // A positive serial of 127 random bits; the leading one keeps the encoding minimal.
-  const serial = randomBytes(16);
-  serial[0] = (serial[0] & 0x3f) | 0x40;
-  const extensions = der(
-    SEQUENCE,
-    der(SEQUENCE, BASIC_CONSTRAINTS, CRITICAL, der(OCTET_STRING, der(SEQUENCE))),
-    // digitalSignature is bit 0: seven unused bits.
-    der(SEQUENCE, KEY_USAGE, CRITICAL, der(OCTET_STRING, der(BIT_STRING, Buffer.from('0780', 'hex')))),
-    der(SEQUENCE, EXTENDED_KEY_USAGE, der(OCTET_STRING, der(SEQUENCE, SERVER_AUTH))),
-    der(SEQUENCE, SUBJECT_ALT_NAME, der(OCTET_STRING, der(SEQUENCE, ...hosts.map(generalName)))),
-  );
-  const body = der(
-    SEQUENCE,
-    der(0xa0, der(INTEGER, Buffer.from([2]))),
-    der(INTEGER, serial),
-    algorithm,
-    name,
-    der(SEQUENCE, time(notBefore), time(notAfter)),
-    name,
-    publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, extensions),
-  );
-  const signature = sign('sha256', body, privateKey);
-  const certificate = der(SEQUENCE, body, algorithm, der(BIT_STRING, Buffer.of(0), signature));
-  const base64 = certificate.toString('base64').replace(/.{64}(?=.)/g, '$&\n');
-  return {
-    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-    certificate: `-----BEGIN CERTIFICATE-----\n${base64}\n-----END CERTIFICATE-----\n`,
-  };
+  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
+  // The library draws a random serial of its own.
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    ...{ name: 'CN=Veilrisk aggregator', notBefore, notAfter, keys, signingAlgorithm: ALGORITHM },
+    extensions: [
+      new BasicConstraintsExtension(false, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+      new SubjectAlternativeNameExtension(names),
+    ],
+  });
+  const key = PemConverter.encode(await crypto.subtle.exportKey('pkcs8', keys.privateKey), 'PRIVATE KEY');
+  return { key: `${key}\n`, certificate: `${certificate.toString('pem')}\n` };
 }
 
-/** Tag, definite length, content. */
-function der(tag: number, ...parts: readonly Buffer[]): Buffer {
-  const content = Buffer.concat(parts);
-  const length: number[] = [];
-  for (let rest = content.length; rest > 0; rest >>= 8) length.unshift(rest & 0xff);
-  const header = content.length < 0x80 ? [content.length] : [0x80 | length.length, ...length];
-  return Buffer.concat([Buffer.from([tag, ...header]), content]);
-}
-
-function oid(hex: string): Buffer {
-  return der(OBJECT_IDENTIFIER, Buffer.from(hex, 'hex'));
-}
-
-/** RFC 5280 section 4.1.2.5 wants UTCTime before 2050. */
-function time(date: Date): Buffer {
-  const digits = `${date.toISOString().replace(/[-:T]/g, '').slice(0, 14)}Z`;
-  return date.getUTCFullYear() < 2050
-    ? der(0x17, Buffer.from(digits.slice(2)))
-    : der(GENERALIZED_TIME, Buffer.from(digits));
-}
-
-/** GeneralName (RFC 5280 section 4.2.1.6): [2] dNSName or [7] iPAddress. */
-function generalName(host: string): Buffer {
-  if (isIP(host) === 4) return der(0x87, Buffer.from(host.split('.').map(Number)));
-  if (host === '::1') return der(0x87, Buffer.from([...new Array(15).fill(0), 1]));
+function generalName(host: string): JsonGeneralName {
+  if (isIP(host) === 4) return { type: 'ip', value: host };
+  // Neither a zone nor a dotted tail, which a certificate cannot hold.
+  if (isIP(host) === 6 && /^[0-9a-fA-F:]+$/.test(host)) return { type: 'ip', value: host };
   if (!/^[a-zA-Z0-9*]([a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?$/.test(host)) {
-    throw new FederationError('ROSTER_INVALID', 'A host must be a DNS name or an IPv4 address.', { where: 'host' });
+    throw new FederationError('ROSTER_INVALID', 'A host must be a DNS name or an IP address.', { where: 'host' });
   }
-  return der(0x82, Buffer.from(host, 'ascii'));
+  return { type: 'dns', value: host };
 }

@@ -9,7 +9,6 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FederationError } from '../../src/errors.ts';
 import { IdentityKey } from '../protocol/identity.ts';
-import { createCertificate } from './certificate.ts';
 
 export interface Installation {
   identity: IdentityKey;
@@ -38,7 +37,9 @@ export async function initAggregator(dataDir: string, hosts: readonly string[]):
   const operator = await keyAt(paths.operator);
   let certificate = await readOptional(paths.certificate);
   if (certificate === undefined) {
-    const made = createCertificate(hosts);
+    // Loaded here only: a start of the aggregator does not need it.
+    const { createCertificate } = await import('./certificate.ts');
+    const made = await createCertificate(hosts);
     // The certificate is written last: without it the key is replaced as a leftover of a killed run.
     await writeFile(paths.key, made.key, { mode: 0o600, flush: true });
     await writeFile(paths.certificate, made.certificate, { mode: 0o644, flush: true });

@@ -39,7 +39,7 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
     .command('init')
     .description('create identity, operator key and TLS certificate; print what the roster needs as JSON')
     .option('--data-dir <dir>', 'where keys and database live', DEFAULT_DATA_DIR)
-    .option('--host <name...>', 'DNS names and IPv4 addresses of the certificate', ['localhost', '127.0.0.1'])
+    .option('--host <name...>', 'DNS names and IP addresses of the certificate', ['localhost', '127.0.0.1'])
     .addHelpText(
       'after',
       '\nExample:\n  $ veilrisk aggregator init --data-dir /var/lib/veilrisk --host agg.example.org',

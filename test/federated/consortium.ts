@@ -63,10 +63,12 @@ export interface Consortium {
   tls: { key: string; certificate: string };
 }
 
+// One for every consortium of a test file, so that making a consortium stays synchronous.
+const tls = await createCertificate(['localhost', '127.0.0.1']);
+
 export function makeConsortium(count: number, minimumQuorum = 2): Consortium {
   const operator = IdentityKey.create();
   const aggregator = IdentityKey.create();
-  const tls = createCertificate(['localhost', '127.0.0.1']);
   const sites = Array.from({ length: count }, (_, index) => ({ id: `bank-${index + 1}`, key: IdentityKey.create() }));
   const roster = parseRoster({
     format: 'veilrisk-roster/1',

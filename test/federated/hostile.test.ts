@@ -210,7 +210,7 @@ describe('a proposal', () => {
 
 describe('the channel', () => {
   test('is refused when the certificate is not the pinned one, even for the same name', async () => {
-    const { certificate } = createCertificate(['localhost', '127.0.0.1']);
+    const { certificate } = await createCertificate(['localhost', '127.0.0.1']);
     const misled = { ...roster, aggregator: { ...roster.aggregator, certificate } };
     const wrong = connect(misled, aggregator.url);
     expect(await codeOf(wrong.federation.health({}))).toBe('AGGREGATOR_UNREACHABLE');

@@ -1,6 +1,6 @@
 /** Bytes: the golden of PROTOCOL.md, encodings both ways, the roster and the key files. */
 
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -166,15 +166,35 @@ describe('keys and certificate', () => {
     }
   });
 
-  test('the certificate is one other software reads', () => {
-    const { certificate, key } = createCertificate(['agg.example.org', '127.0.0.1', '::1']);
+  test('the certificate is one other software reads', async () => {
+    const { certificate, key } = await createCertificate(['agg.example.org', '127.0.0.1', '::1', '2001:db8::a']);
     const parsed = new X509Certificate(certificate);
-    expect(parsed.subjectAltName).toBe('DNS:agg.example.org, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1');
+    expect(parsed.subjectAltName).toBe(
+      'DNS:agg.example.org, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, IP Address:2001:DB8:0:0:0:0:0:A',
+    );
     expect(parsed.verify(parsed.publicKey)).toBe(true);
     expect(parsed.ca).toBe(false);
     expect(parsed.keyUsage).toEqual(['1.3.6.1.5.5.7.3.1']);
     expect(new Date(parsed.validTo).getUTCFullYear() - new Date(parsed.validFrom).getUTCFullYear()).toBe(10);
-    expect(key).toContain('BEGIN PRIVATE KEY');
+    expect(parsed.checkPrivateKey(createPrivateKey(key))).toBe(true);
+    expect(parsed.publicKey.asymmetricKeyDetails).toEqual({ namedCurve: 'prime256v1' });
+    expect(parsed.subject).toBe('CN=Veilrisk aggregator');
+    expect(parsed.subject).toBe(parsed.issuer);
+    const another = new X509Certificate((await createCertificate(['localhost'])).certificate);
+    expect(another.serialNumber).not.toBe(parsed.serialNumber);
+  });
+
+  test('times before 2050 and after are both written so that they can be read', async () => {
+    const { certificate } = await createCertificate(['localhost'], new Date('2045-03-01T12:00:00Z'));
+    const parsed = new X509Certificate(certificate);
+    expect(new Date(parsed.validFrom).toISOString()).toBe('2045-03-01T11:00:00.000Z');
+    expect(new Date(parsed.validTo).toISOString()).toBe('2055-03-01T11:00:00.000Z');
+  });
+
+  test('a certificate is for DNS names and addresses only', async () => {
+    for (const host of ['', 'a b', 'fe80::1%eth0', '::ffff:1.2.3.4', 'https://a.example', '-a']) {
+      await expect(createCertificate([host])).rejects.toMatchObject({ code: 'ROSTER_INVALID', where: 'host' });
+    }
   });
 });
 
