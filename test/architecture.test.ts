@@ -9,20 +9,21 @@ import { describe, expect, test } from '@jest/globals';
 const root = resolve(import.meta.dirname, '..');
 
 const PURE = ['contract', 'privacy', 'learning', 'encryption', 'audit', 'simulator'];
-const SHELL = ['errors', 'config', 'log', 'random'];
+const SHELL = ['errors', 'config', 'log', 'random', 'canonical'];
 
 /** Room -> rooms it may import, itself left out. `federated/x` are the rooms of the aggregator and the wire. */
 const ARROWS: Record<string, readonly string[]> = {
   errors: [],
+  canonical: [],
   random: [],
   log: [],
   config: ['errors'],
-  contract: ['errors'],
+  contract: ['errors', 'canonical'],
   privacy: ['errors', 'random'],
-  audit: ['errors'],
+  audit: ['errors', 'canonical'],
   encryption: ['errors', 'random'],
   simulator: ['errors', 'random'],
-  learning: ['errors', 'random', 'contract', 'privacy'],
+  learning: ['errors', 'random', 'canonical', 'contract', 'privacy'],
   database: ['errors', 'log'],
   store: [...PURE, ...SHELL, 'database'],
   workers: [...PURE, ...SHELL],
@@ -31,8 +32,9 @@ const ARROWS: Record<string, readonly string[]> = {
   operations: [...PURE, ...SHELL, 'database', 'store', 'workers', 'participant', 'client', 'federated/protocol'],
   api: ['operations', 'errors'],
   commands: ['operations', 'errors', 'client', 'config'],
-  'federated/protocol': ['errors', 'random'],
+  'federated/protocol': ['errors', 'random', 'canonical'],
   'federated/aggregator': [
+    'canonical',
     'federated/protocol',
     'contract',
     'privacy',

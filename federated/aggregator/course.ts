@@ -9,7 +9,7 @@ import { type Contract, contractHash, layoutOf, parseContract } from '../../src/
 import { FederationError, VeilriskError } from '../../src/errors.ts';
 import { type ModelShape, shapeOf } from '../../src/learning/binned.ts';
 import { parsePlan, planHash, type TrainingPlan } from '../../src/learning/plan.ts';
-import { toModel } from '../../src/learning/scorecard.ts';
+import { type Scorecard, toModel } from '../../src/learning/scorecard.ts';
 import { flatWeights } from '../../src/learning/site.ts';
 import { absorbCounts, absorbRound, createTrainer, reviveTrainer } from '../../src/learning/trainer.ts';
 import { canonicalHash, parseCanonical } from '../protocol/canonical.ts';
@@ -88,6 +88,6 @@ export function weightsOf(course: Course, number: number, state: string): Weight
 }
 
 /** The scorecard after the last round. */
-export function finish(course: Course, state: string): unknown {
+export function finish(course: Course, state: string): Scorecard {
   return toModel(reviveTrainer(JSON.parse(state)), course.contract);
 }

@@ -7,6 +7,7 @@
  */
 
 import { VeilriskError } from '../../src/errors.ts';
+import type { Scorecard } from '../../src/learning/scorecard.ts';
 import { canonicalBytes, sha256Hex } from '../protocol/canonical.ts';
 import { modelMessageId } from '../protocol/client.ts';
 import { envelopeBytes } from '../protocol/envelope.ts';
@@ -59,7 +60,7 @@ async function closeRound(
 ): Promise<AggregatorEvent[]> {
   const started = roundKey(plan.id, round.number, round.attempt);
   let state: string;
-  let model: unknown;
+  let model: Scorecard | null;
   try {
     const { trainerState } = await tx.round.findUniqueOrThrow({
       where: { planId_number: { planId: plan.id, number: round.number } },
@@ -96,7 +97,7 @@ async function closeRound(
   return [...events, ...(await publish(tx, desk, plan, model))];
 }
 
-async function publish(tx: Transaction, desk: Desk, plan: PlanRow, model: unknown): Promise<AggregatorEvent[]> {
+async function publish(tx: Transaction, desk: Desk, plan: PlanRow, model: Scorecard): Promise<AggregatorEvent[]> {
   const modelJson = canonicalBytes(model);
   const modelHash = sha256Hex(modelJson);
   const { planHash } = plan;

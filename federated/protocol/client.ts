@@ -68,7 +68,7 @@ export async function proposePlan(options: {
   roster: Roster;
   operatorKey: IdentityKey;
   plan: { id: string };
-  contract: unknown;
+  contract: object;
   url?: string;
   acceptanceDeadlineMs?: number;
 }): Promise<{ planId: string; planHash: string }> {

@@ -7,9 +7,7 @@
  *
  * Limit: a contract says how to read a record, not that the record is true.
  */
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
-import canonicalize from 'canonicalize';
+import { canonicalHash } from '../canonical.ts';
 import { ContractError, type FieldIssue } from '../errors.ts';
 import { ruleIssues } from './rules.ts';
 import { type ContractDocument, contractSchema, DEFAULT_BINS } from './schema.ts';
@@ -111,8 +109,7 @@ export function parseContract(json: unknown): Contract {
 
 /** SHA-256 of the RFC 8785 form, 64 lower-case hexadecimal digits. Equal for documents that differ only in key order. */
 export function contractHash(contract: Contract): string {
-  // Safe: a parsed contract is a JSON object, for which canonicalize always returns a string.
-  return bytesToHex(sha256(utf8ToBytes(canonicalize(contract) as string)));
+  return canonicalHash(contract);
 }
 
 function normalise(document: ContractDocument): Contract {

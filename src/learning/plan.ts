@@ -4,10 +4,8 @@
  * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts (contract, consortium, promised
  * loss); nothing in it may be tuned on private data. Limit: family `scorecard` in trust mode `site`.
  */
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
-import canonicalize from 'canonicalize';
 import { z } from 'zod';
+import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 
@@ -62,13 +60,7 @@ export function parsePlan(json: unknown): TrainingPlan {
 
 /** SHA-256 of the RFC 8785 form, 64 lower-case hexadecimal digits. */
 export function planHash(plan: TrainingPlan): string {
-  return hashOfJson(plan);
-}
-
-/** SHA-256 of the RFC 8785 form of a JSON document. */
-export function hashOfJson(document: object): string {
-  // Safe: canonicalize returns undefined only for values that JSON cannot hold at the top level.
-  return bytesToHex(sha256(utf8ToBytes(canonicalize(document) as string)));
+  return canonicalHash(plan);
 }
 
 export interface PlanFacts {
@@ -110,7 +102,7 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
   };
   return parsePlan({
     ...settings,
-    id: facts.id ?? `${contract.name.slice(0, 32)}-${hashOfJson(settings).slice(0, 16)}`,
+    id: facts.id ?? `${contract.name.slice(0, 32)}-${canonicalHash(settings).slice(0, 16)}`,
   });
 }
 

@@ -7,10 +7,11 @@
  * Limit: the mean is over the noisy counts, so a reason is relative to a slightly blurred portfolio.
  */
 import { z } from 'zod';
+import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { offsetsOf } from './binned.ts';
-import { hashOfJson, planHash } from './plan.ts';
+import { planHash } from './plan.ts';
 import { scoreOf } from './score.ts';
 import type { TrainerState } from './trainer.ts';
 
@@ -77,7 +78,7 @@ export function parseScorecard(json: unknown, contract: Contract): Scorecard {
 
 /** 64 lower-case hexadecimal digits, the model's identity. */
 export function modelHash(model: Scorecard): string {
-  return hashOfJson(model);
+  return canonicalHash(model);
 }
 
 /** The finished model. @throws LearningError TRAINING_INPUT before the last round. */

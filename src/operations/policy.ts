@@ -5,10 +5,8 @@
  * A score is an integer 0 to 1000, higher is riskier. Limit: thresholds on the score only; rules on single fields are
  * not part of a policy, because they would decide on what the model's reasons do not explain.
  */
-import { sha256 } from '@noble/hashes/sha2.js';
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
-import canonicalize from 'canonicalize';
 import { z } from 'zod';
+import { canonicalHash } from '../canonical.ts';
 import { RequestError } from '../errors.ts';
 
 const policySchema = z
@@ -51,8 +49,7 @@ export function parsePolicy(json: unknown): DecisionPolicy {
 
 /** 64 hexadecimal digits: SHA-256 of the RFC 8785 form. */
 export function policyHash(policy: DecisionPolicy): string {
-  // Safe: a parsed policy holds only strings and integers, for which RFC 8785 always has a form.
-  return bytesToHex(sha256(utf8ToBytes(canonicalize(policy) as string)));
+  return canonicalHash(policy);
 }
 
 /** @param score integer 0 to 1000 */

@@ -6,12 +6,11 @@
  * the result (audit/FORMAT.md), and says in the clear only outcome, reason codes, model and policy.
  */
 
-import { sha256 } from '@noble/hashes/sha2.js';
-import canonicalize from 'canonicalize';
-import { bytesToHex, utf8 } from '../audit/bytes.ts';
+import { bytesToHex } from '../audit/bytes.ts';
 import { commit, SALT_BYTES } from '../audit/entry.ts';
+import { canonicalBytes, canonicalHash } from '../canonical.ts';
 import { binRecord } from '../contract/contract.ts';
-import { ContractError, RequestError } from '../errors.ts';
+import { ContractError } from '../errors.ts';
 import { logitOf, probabilityOf, reasonsFor, riskScore, type ScoreReason } from '../learning/scorecard.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
@@ -57,7 +56,7 @@ export async function scoreTransaction(
 ): Promise<{ reply: ScoreReply; replayed: boolean }> {
   const { caller, requestId, transaction, id } = request;
   const named = request.idempotencyKey ?? id;
-  const bodyHash = bytesToHex(sha256(canonicalBytes({ transaction, ...(id !== undefined && { id }) })));
+  const bodyHash = canonicalHash({ transaction, ...(id !== undefined && { id }) });
   const model = await champion(context);
   const decisionId = newId(context);
   let verdict: Verdict;
@@ -139,17 +138,10 @@ function replyOf({ reply, index, leafHash }: { reply: string; index: number; lea
   return { ...verdict, audit: { index, leafHash } };
 }
 
-function opening(context: NodeContext, value: unknown): { salt: Uint8Array; value: Uint8Array } {
+function opening(context: NodeContext, value: object): { salt: Uint8Array; value: Uint8Array } {
   const salt = new Uint8Array(SALT_BYTES);
   context.random.fill(salt);
   return { salt, value: canonicalBytes(value) };
-}
-
-function canonicalBytes(value: unknown): Uint8Array {
-  const text = canonicalize(value);
-  if (text === undefined)
-    throw new RequestError('TRANSACTION_INVALID', 'The transaction is not JSON.', { where: 'body' });
-  return utf8(text);
 }
 
 /** 32 hexadecimal digits, random: tells nothing about how many decisions there are. */

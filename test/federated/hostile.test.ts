@@ -177,7 +177,7 @@ describe('an update', () => {
 });
 
 describe('a proposal', () => {
-  const propose = (changes: object, other: unknown = contract) =>
+  const propose = (changes: object, other: object = contract) =>
     codeOf(
       proposePlan({
         ...{ roster, operatorKey: operator, contract: other, url: aggregator.url },
