@@ -36,6 +36,9 @@ const SETTINGS = {
   password_encryption: 'scram-sha-256',
 };
 
+// Nothing of ours is inherited (a node's environment holds secrets); messages stay in one language for support.
+const SERVER_ENVIRONMENT = { LC_ALL: 'C', TZ: 'UTC' };
+
 export interface EmbeddedServer {
   /** Connection URL with password: never print it. */
   url: string;
@@ -150,8 +153,7 @@ async function launch(program: string, dataDir: string, access: Access, user: Se
     ...user,
     detached: true,
     stdio: ['ignore', logFile.fd, logFile.fd],
-    // The server's messages are matched by nobody, but stay in one language for support.
-    env: { ...process.env, LC_ALL: 'C', PGDATA: dataDir },
+    env: SERVER_ENVIRONMENT,
   });
   const ended = new Promise<string>((done) => {
     child.once('error', (cause) => done(cause.message));
@@ -191,7 +193,7 @@ async function createCluster(initdb: string, dataDir: string, password: string, 
       const child = spawn(initdb, flags, {
         ...user,
         stdio: ['ignore', 'ignore', 'pipe'],
-        env: { ...process.env, LC_ALL: 'C' },
+        env: SERVER_ENVIRONMENT,
       });
       let said = '';
       child.stderr?.on('data', (chunk) => {
