@@ -5,10 +5,12 @@
  * belongs elsewhere: who holds it can propose plans (each site still decides by its own policy).
  */
 
+import { X509Certificate } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FederationError } from '../../src/errors.ts';
 import { IdentityKey } from '../protocol/identity.ts';
+import { parseRoster, type Roster } from '../protocol/roster.ts';
 
 export interface Installation {
   identity: IdentityKey;
@@ -58,6 +60,29 @@ export async function openInstallation(dataDir: string): Promise<Installation> {
   const identity = await IdentityKey.load(paths.identity);
   const [key, certificate] = await Promise.all([readRequired(paths.key), readRequired(paths.certificate)]);
   return { identity, tls: { key, certificate } };
+}
+
+/** The certificate in PEM, without touching a key. Throws ROSTER_INVALID when it is missing or is none. */
+export async function readCertificate(dataDir: string): Promise<string> {
+  const path = files(dataDir).certificate;
+  const certificate = await readRequired(path);
+  try {
+    new X509Certificate(certificate);
+  } catch (cause) {
+    throw new FederationError('ROSTER_INVALID', 'The file is not a certificate.', { where: path, cause });
+  }
+  return certificate;
+}
+
+/** Throws ROSTER_INVALID. */
+export async function readRoster(path: string): Promise<Roster> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(path, 'utf8'));
+  } catch (cause) {
+    throw new FederationError('ROSTER_INVALID', 'The roster cannot be read as JSON.', { where: path, cause });
+  }
+  return parseRoster(json);
 }
 
 async function keyAt(path: string): Promise<IdentityKey> {

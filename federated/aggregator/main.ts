@@ -1,20 +1,12 @@
 /**
- * `veilrisk aggregator init | start`: the consortium operator's process.
+ * `veilrisk aggregator init | start | health`: the consortium operator's process.
  *
- * Standard output carries the progress lines (with --progress-json) and the result of init; the log goes to standard
- * error. SIGINT and SIGTERM end it cleanly; SIGKILL loses nothing but time.
+ * Standard output carries the progress lines (with --progress-json) and the results of init and health; the log goes to
+ * standard error. Each action is loaded when it runs: a health check every few seconds must not load a database client.
  */
 
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import type { LevelWithSilent } from 'pino';
-import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
-import { FederationError, RequestError } from '../../src/errors.ts';
-import { openLog } from '../../src/log.ts';
-import { parseRoster, type Roster } from '../protocol/roster.ts';
-import { initAggregator, openInstallation } from './installation.ts';
-import { startAggregator } from './server.ts';
 
 /** The part of the process's settings the aggregator uses. */
 export interface AggregatorSettings {
@@ -22,16 +14,25 @@ export interface AggregatorSettings {
   VEILRISK_LOG_LEVEL: LevelWithSilent;
 }
 
-interface StartOptions {
+interface StartFlags {
   dataDir: string;
   roster: string;
   host: string;
-  port: string;
+  port: number;
   databaseUrl?: string;
   progressJson?: boolean;
 }
 
+interface HealthFlags {
+  dataDir: string;
+  roster?: string;
+  aggregator?: string;
+  port?: number;
+  json?: boolean;
+}
+
 const DEFAULT_DATA_DIR = '.veilrisk/aggregator';
+const DEFAULT_PORT = 7443;
 
 export function registerAggregator(program: Command, settings: AggregatorSettings): void {
   const aggregator = program.command('aggregator').description("the consortium operator's process");
@@ -45,6 +46,7 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
       '\nExample:\n  $ veilrisk aggregator init --data-dir /var/lib/veilrisk --host agg.example.org',
     )
     .action(async ({ dataDir, host }: { dataDir: string; host: string[] }) => {
+      const { initAggregator } = await import('./installation.ts');
       print(await initAggregator(dataDir, host));
     });
   aggregator
@@ -53,53 +55,52 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
     .requiredOption('--roster <file>', 'roster, JSON')
     .option('--data-dir <dir>', 'where keys and database live', DEFAULT_DATA_DIR)
     .option('--host <address>', 'address to listen on', '127.0.0.1')
-    .option('--port <port>', 'port to listen on; 0 takes a free one', '8443')
+    .option('--port <port>', 'port to listen on; 0 takes a free one', portOption, DEFAULT_PORT)
     .option('--database-url <url>', 'PostgreSQL instead of the embedded one (or VEILRISK_AGGREGATOR_DATABASE_URL)')
     .option('--progress-json', 'one JSON object a line on standard output for each event')
     .addHelpText(
       'after',
-      '\nExample:\n  $ veilrisk aggregator start --data-dir /var/lib/veilrisk --roster roster.json --host 0.0.0.0 --port 8443',
+      '\nExample:\n  $ veilrisk aggregator start --data-dir /var/lib/veilrisk --roster roster.json --host 0.0.0.0',
     )
-    .action((options: StartOptions) => start(options, settings));
-}
-
-async function start(options: StartOptions, settings: AggregatorSettings): Promise<void> {
-  const log = openLog('aggregator', settings.VEILRISK_LOG_LEVEL);
-  const port = Number(options.port);
-  if (!/^\d+$/.test(options.port) || port > 65_535) {
-    throw new RequestError('USAGE', 'The port must be an integer from 0 to 65535.', { where: '--port' });
-  }
-  const roster = await readRoster(options.roster);
-  const installation = await openInstallation(options.dataDir);
-  const given = options.databaseUrl ?? settings.VEILRISK_AGGREGATOR_DATABASE_URL;
-  const postgres =
-    given === undefined ? await startEmbeddedPostgres({ dataDir: join(options.dataDir, 'postgres'), log }) : undefined;
-  const stopped = Promise.withResolvers<NodeJS.Signals>();
-  process.once('SIGINT', stopped.resolve);
-  process.once('SIGTERM', stopped.resolve);
-  try {
-    const running = await startAggregator({
-      ...{ roster, ...installation, host: options.host, port, log },
-      databaseUrl: given ?? postgres!.url,
-      onEvent: (event) => options.progressJson && print(event),
+    .action(async ({ databaseUrl, progressJson, ...flags }: StartFlags) => {
+      const { runAggregator } = await import('./start.ts');
+      await runAggregator({
+        ...flags,
+        databaseUrl: databaseUrl ?? settings.VEILRISK_AGGREGATOR_DATABASE_URL,
+        logLevel: settings.VEILRISK_LOG_LEVEL,
+        onEvent: (event) => progressJson && print(event),
+      });
     });
-    log.info({ url: running.url, consortium: roster.consortium }, 'ready');
-    if (options.progressJson) print({ event: 'ready', url: running.url });
-    log.info({ signal: await stopped.promise }, 'stopping');
-    await running.stop();
-  } finally {
-    await postgres?.stop();
-  }
+  aggregator
+    .command('health')
+    .description('ask a running aggregator whether it serves; exit code 0 when it does')
+    .option(
+      '--data-dir <dir>',
+      'whose certificate the aggregator must show, unless --roster is given',
+      DEFAULT_DATA_DIR,
+    )
+    .option('--roster <file>', 'roster that pins the certificate; the aggregator must serve this very roster')
+    .option('--aggregator <url>', "address of the aggregator instead of the roster's or this machine's")
+    .option('--port <port>', `port on this machine (default: ${DEFAULT_PORT}, or the roster's address)`, portOption)
+    .option('--json', 'print {url, consortium, protocol, rosterHash} as JSON')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  $ veilrisk aggregator health --data-dir /var/lib/veilrisk\n' +
+        '  $ veilrisk aggregator health --roster roster.json --aggregator https://agg.example.org:7443',
+    )
+    .action(async ({ json, ...flags }: HealthFlags) => {
+      const { checkHealth } = await import('./health.ts');
+      const health = await checkHealth({ ...flags, defaultPort: DEFAULT_PORT });
+      if (json) print(health);
+      else process.stdout.write(`serving consortium ${health.consortium}, protocol ${health.protocol}\n`);
+    });
 }
 
-async function readRoster(path: string): Promise<Roster> {
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(path, 'utf8'));
-  } catch (cause) {
-    throw new FederationError('ROSTER_INVALID', 'The roster cannot be read as JSON.', { where: path, cause });
+function portOption(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) {
+    throw new InvalidArgumentError('The port must be an integer from 0 to 65535.');
   }
-  return parseRoster(json);
+  return Number(text);
 }
 
 function print(value: unknown): void {

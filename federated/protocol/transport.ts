@@ -13,6 +13,11 @@ import { FederationError } from '../../src/errors.ts';
 import { Federation } from './generated/veilrisk_pb.js';
 import type { Roster } from './roster.ts';
 
+/** The part of a roster that a connection needs. */
+export interface Pinned {
+  aggregator: Pick<Roster['aggregator'], 'certificate' | 'url'>;
+}
+
 /** Largest message either side reads, bytes. */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
@@ -26,7 +31,7 @@ export interface Connection {
 }
 
 /** `url` overrides the roster's. Nothing is dialled until the first call. */
-export function connect(roster: Roster, url?: string): Connection {
+export function connect(roster: Pinned, url?: string): Connection {
   const baseUrl = url ?? roster.aggregator.url;
   if (baseUrl === undefined || !URL.canParse(baseUrl) || new URL(baseUrl).protocol !== 'https:') {
     throw new FederationError('ROSTER_INVALID', "The aggregator's URL must be an https URL.", {

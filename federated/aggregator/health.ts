@@ -1,0 +1,65 @@
+/**
+ * `veilrisk aggregator health`: asks a running aggregator for its name, over TLS pinned to its certificate.
+ *
+ * Limit: the answer is not signed. It says that the holder of the pinned certificate serves, not that plans advance.
+ */
+
+import { FederationError } from '../../src/errors.ts';
+import { fromConnectError } from '../protocol/failure.ts';
+import { rosterHash } from '../protocol/roster.ts';
+import { connect } from '../protocol/transport.ts';
+import { readCertificate, readRoster } from './installation.ts';
+
+export interface HealthOptions {
+  /** Whose certificate is pinned unless a roster is given. */
+  dataDir: string;
+  roster?: string;
+  /** https URL. Without it: the port on this machine, else the roster's URL, else the default port on this machine. */
+  aggregator?: string;
+  port?: number;
+  defaultPort: number;
+}
+
+export interface Health {
+  url: string;
+  consortium: string;
+  protocol: string;
+  /** 64 hex. */
+  rosterHash: string;
+}
+
+/** Shorter than the five seconds a container's health check has. */
+const TIMEOUT_MS = 3_000;
+
+/**
+ * @throws FederationError AGGREGATOR_UNREACHABLE when nobody answers in time or someone else does; ROSTER_INVALID when
+ *   certificate or roster cannot be read, or the aggregator serves another roster than the one given.
+ */
+export async function checkHealth(options: HealthOptions): Promise<Health> {
+  const roster = options.roster === undefined ? undefined : await readRoster(options.roster);
+  const certificate = roster?.aggregator.certificate ?? (await readCertificate(options.dataDir));
+  const here = (port: number) => `https://127.0.0.1:${port}`;
+  const url =
+    options.aggregator ??
+    (options.port === undefined ? (roster?.aggregator.url ?? here(options.defaultPort)) : here(options.port));
+  const connection = connect({ aggregator: { certificate } }, url);
+  try {
+    const reply = await connection.federation.health({}, { timeoutMs: TIMEOUT_MS });
+    const health = {
+      ...{ url, consortium: reply.consortium, protocol: reply.protocol },
+      rosterHash: Buffer.from(reply.rosterHash).toString('hex'),
+    };
+    if (roster !== undefined && health.rosterHash !== rosterHash(roster)) {
+      throw new FederationError('ROSTER_INVALID', 'The aggregator serves another roster.', {
+        where: options.roster ?? '',
+        fix: 'Give every party the roster file the consortium operator handed out last.',
+      });
+    }
+    return health;
+  } catch (error) {
+    const { code, message, where = url, fix, cause } = fromConnectError(error);
+    throw new FederationError(code, message, { where, cause, ...(fix === undefined ? {} : { fix }) });
+  } finally {
+    connection.close();
+  }
+}
