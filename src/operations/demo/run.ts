@@ -207,8 +207,8 @@ function whereToLook(keepsakes: string, hash: string): string[] {
   return [
     '',
     'Where to look next',
-    `  ${keepsakes}   the signed model, and each bank's audit log with its key`,
-    `  npm run veilrisk -- audit verify ${join(keepsakes, 'bank-a.log')}   check one yourself`,
+    `  ${keepsakes}   the signed model, and each bank's audit log with its key; check one yourself:`,
+    '  npm run veilrisk -- audit verify .veilrisk/demo/bank-a.log --key "$(cat .veilrisk/demo/bank-a.vkey)"',
     '  npm run demo -- --keep   leave it running and call the REST API',
     `  README.md   the parts, goals and known limitations (contract ${hash.slice(0, 16)}…)`,
   ];

@@ -1,5 +1,7 @@
 /** Exports every bank's audit log and checks it as an auditor would: offline, with nothing but the file and the key. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { RequestError } from '../../errors.ts';
 import { verifyLogFile } from '../verifyLog.ts';
 import type { Consortium } from './consortium.ts';
 import type { Supervisor } from './supervisor.ts';
@@ -16,8 +18,13 @@ export async function verifyLogs(options: {
   const total = { entries: 0, verified: 0 };
   for (const { name, dataDir } of consortium.banks) {
     const file = join(keepsakes, `${name}.log`);
-    await supervisor.run(`${name}-export`, ['audit', 'export', '--data-dir', dataDir, '--out', file]);
-    const report = await verifyLogFile({ path: file });
+    const said = await supervisor.run(`${name}-export`, ['audit', 'export', '--data-dir', dataDir, '--out', file]);
+    // The key comes from the bank and not from the file: a forged file would bring a key that fits it.
+    const key = /^verifier key: (\S+)$/m.exec(said)?.[1];
+    if (key === undefined)
+      throw new RequestError('INTERNAL', 'the export did not name its verifier key', { where: name });
+    await writeFile(join(keepsakes, `${name}.vkey`), `${key}\n`);
+    const report = await verifyLogFile({ path: file, key });
     total.entries += report.size;
     total.verified += report.verified;
     view.note(`${name}: ${report.verified} of ${report.size} entries, root ${report.root.slice(0, 16)}…`);

@@ -13,6 +13,8 @@ export interface DemoView {
 }
 
 const BAR_WIDTH = 24;
+const INDENT = ' '.repeat(12);
+const TEXT_WIDTH = 100;
 
 export function openDemoView(out: NodeJS.WriteStream): DemoView {
   const started = performance.now();
@@ -28,17 +30,19 @@ export function openDemoView(out: NodeJS.WriteStream): DemoView {
 
   return {
     step: (title) => line(`${seconds()}  ${++steps}. ${title}`),
-    note: (text) => line(`${' '.repeat(12)}${text}`),
+    note: (text) => {
+      for (const each of wrap(text)) line(`${INDENT}${each}`);
+    },
     progress(text) {
       if (!out.isTTY) return;
-      out.write(`\r\x1b[K${' '.repeat(12)}${text}`);
+      out.write(`\r\x1b[K${INDENT}${text}`);
       progressShown = true;
     },
     text: (lines) => {
       for (const each of lines) line(each);
     },
     table(result) {
-      const table = new Table({ colWidths: [44, 40], wordWrap: true });
+      const table = new Table({ colWidths: [44, 40], wordWrap: true, style: { head: [], border: [], compact: true } });
       const row = (name: string, value: string) => table.push([name, value]);
       for (const bank of result.banks) row(`AUC ${bank.name} alone (same epsilon)`, bank.aucAlone.toFixed(4));
       row('AUC federated', result.aucFederated.toFixed(4));
@@ -58,7 +62,20 @@ export function openDemoView(out: NodeJS.WriteStream): DemoView {
   };
 }
 
-/** `####....  3/20` */
+/** Lines of at most TEXT_WIDTH characters; what follows the first is set in. */
+function wrap(text: string): string[] {
+  const lines: string[] = [];
+  let current = '';
+  for (const word of text.split(' ')) {
+    if (current !== '' && current.length + 1 + word.length > TEXT_WIDTH) {
+      lines.push(current);
+      current = `  ${word}`;
+    } else current = current === '' ? word : `${current} ${word}`;
+  }
+  return [...lines, current];
+}
+
+/** A bar and `3/20`. */
 export function bar(done: number, of: number): string {
   const full = Math.round((BAR_WIDTH * done) / Math.max(1, of));
   return `${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)} ${done}/${of}`;
