@@ -70,7 +70,10 @@ export class Database {
 const backendOf = (client: pg.PoolClient): number => (client as unknown as { processID: number }).processID;
 
 // Prisma: unreachable, timed out, closed, no transaction slot. SQLSTATE classes 08 and 57P: connection, shutdown.
-const GONE = /^(P1001|P1002|P1008|P1017|P2024|P2028|08...|57P..|53300|ECONNREFUSED|ECONNRESET|EPIPE)$/;
+const GONE = /^(P1001|P1002|P1008|P1017|P2024|P2028|08...|57P..|53300|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT)$/;
+// What node-postgres says without a code, about the connection itself.
+const GONE_MESSAGE =
+  /^(Connection terminated|Client (has encountered|was closed)|timeout exceeded when trying to connect)/;
 
 /** Maps a driver's error to the closed set; errors of ours and of callers pass. */
 export function asStoreError(error: unknown): unknown {
@@ -79,7 +82,7 @@ export function asStoreError(error: unknown): unknown {
   if (code === 'P2002' || code === '23505') {
     return new StoreError('ALREADY_EXISTS', 'A row with this key exists already.', { cause: error });
   }
-  if ((typeof code === 'string' && GONE.test(code)) || error.message === 'Connection terminated unexpectedly') {
+  if ((typeof code === 'string' && GONE.test(code)) || GONE_MESSAGE.test(error.message)) {
     return new StoreError('DATABASE_UNAVAILABLE', 'The database server does not answer.', {
       fix: 'Check that it runs; nothing of this request was written.',
       cause: error,
