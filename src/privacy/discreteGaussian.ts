@@ -24,7 +24,8 @@ import { integerSqrt, type Rational } from './rational.ts';
 export const GUARANTEE = 'Discrete Gaussian noise';
 
 const TWO_32 = 2 ** 32;
-const LARGEST_VARIANCE = 1n << 62n;
+/** Largest sigma^2 the sampler draws. */
+export const LARGEST_VARIANCE = 1n << 62n;
 
 /** Draws one sample per call. The parameter is prepared once, so this is the form for whole histograms. */
 export type DiscreteGaussian = (random: RandomSource) => number;

@@ -11,7 +11,7 @@
  */
 import { PrivacyError } from '../errors.ts';
 import type { RandomSource } from '../random.ts';
-import { discreteGaussianSampler } from './discreteGaussian.ts';
+import { discreteGaussianSampler, LARGEST_VARIANCE } from './discreteGaussian.ts';
 import { roundUp } from './gdp.ts';
 import { approximately, type Rational, rationalAbove, squareOf } from './rational.ts';
 
@@ -34,6 +34,7 @@ export interface NoiseLevel {
  * The least noise (to 1/1024) for which a release of the given sensitivity is mu-GDP with mu^2 <= muSquared.
  *
  * @param sensitivitySquared square of the L2 sensitivity in the units of the integer grid, > 0.
+ * @throws PrivacyError PRIVACY_PARAMETER for noise the sampler cannot draw, so that no plan promises it.
  */
 export function noiseFor(sensitivitySquared: number, muSquared: number): NoiseLevel {
   if (!(sensitivitySquared > 0) || !(muSquared > 0)) {
@@ -43,6 +44,12 @@ export function noiseFor(sensitivitySquared: number, muSquared: number): NoiseLe
   const variance = (sensitivitySquared / muSquared + DISCRETISATION_VARIANCE) * (1 + 2 ** -48);
   const sigma = rationalAbove(Math.sqrt(variance));
   const level = { sigma, sigmaSquared: squareOf(sigma) };
+  if (level.sigmaSquared.num > LARGEST_VARIANCE * level.sigmaSquared.den) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'the noise that this loss asks for is larger than can be drawn', {
+      where: 'noiseFor',
+      fix: 'use a larger epsilon, fewer records per customer, or a coarser residual grid',
+    });
+  }
   return { ...level, muSquared: Math.min(muSquared, lossOf(sensitivitySquared, level.sigmaSquared)) };
 }
 

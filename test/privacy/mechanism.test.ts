@@ -35,6 +35,13 @@ describe('calibration', () => {
     expect(lossOf(1, { num: 5n, den: 1n })).toBeGreaterThanOrEqual(1);
   });
 
+  test('no level is promised that the sampler cannot draw', () => {
+    const random = seededRandom(1);
+    const { sigmaSquared } = noiseFor(2 ** 62 - 2 ** 20, 1);
+    expect(addNoise(Float64Array.of(0), sigmaSquared, random)).toHaveLength(1);
+    expect(() => noiseFor(2 ** 63, 1)).toThrow(expect.objectContaining({ code: 'PRIVACY_PARAMETER' }));
+  });
+
   test('only exact integers get noise', () => {
     const { sigmaSquared } = noiseFor(1, 0.01);
     expect(() => addNoise(Float64Array.of(0.5), sigmaSquared, seededRandom(1))).toThrow(
