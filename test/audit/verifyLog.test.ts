@@ -1,3 +1,6 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { signCheckpoint } from '../../src/audit/checkpoint.ts';
 import { commit, type EntryDraft, entryBytes, MAX_ENTRY_BYTES } from '../../src/audit/entry.ts';
@@ -157,5 +160,31 @@ describe('verifyLog', () => {
     const bytes = entryBytes(draft(3), TIME);
     const node = leafHash(bytes);
     expect(parseEntryLine(entryLine({ index: 7, node, bytes }), 9)).toEqual({ index: 7, node, bytes });
+  });
+});
+
+describe('FORMAT.md', () => {
+  const page = readFileSync(join(import.meta.dirname, '../../src/audit/FORMAT.md'), 'utf8');
+  const example = /```text\n([\s\S]*?)\n```/.exec(page)![1].split('\n');
+  const key = /Its verifier key: `(.*)`/.exec(page)![1];
+  const sha256 = (...parts: (string | Buffer)[]) => {
+    const hash = createHash('sha256');
+    for (const part of parts) hash.update(part);
+    return hash.digest();
+  };
+
+  test('the example verifies, and its checkpoint is the one shown above it', async () => {
+    expect(await verifyLog(example, { key })).toMatchObject({ entries: 3, keyFrom: 'argument' });
+    const shown = checkpointOf(example).trimEnd().split('\n');
+    expect(page).toContain(shown.map((line) => (line === '' ? '' : `    ${line}`)).join('\n'));
+  });
+
+  test('its hashes are those that the page describes, computed without our code', () => {
+    const leaf = (at: number) => sha256(Buffer.of(0), example[at + 1].split(' ').slice(2).join(' '));
+    const left = sha256(Buffer.of(1), leaf(0), leaf(1));
+    const shown = example.slice(1).map((line) => line.split(' ')[1]);
+    expect(shown).toEqual([leaf(0), left, leaf(2)].map((hash) => hash.toString('hex')));
+    const root = sha256(Buffer.of(1), left, leaf(2)).toString('base64');
+    expect(checkpointOf(example).split('\n')[2]).toBe(root);
   });
 });
