@@ -89,6 +89,16 @@ export class EncryptionError extends VeilriskError {
   }
 }
 
+/** Of threads that compute what is no one's request; the encryption pool answers requests and has its own. */
+export type WorkerErrorCode = 'WORKER_FAILED';
+export class WorkerError extends VeilriskError {
+  readonly code: WorkerErrorCode;
+  constructor(code: WorkerErrorCode, message: string, detail?: ErrorDetail) {
+    super(message, detail);
+    this.code = code;
+  }
+}
+
 export type AuditErrorCode =
   | 'AUDIT_ENTRY_INVALID'
   | 'AUDIT_PROOF_INVALID'
@@ -187,6 +197,7 @@ export type ErrorCode =
   | PrivacyErrorCode
   | LearningErrorCode
   | EncryptionErrorCode
+  | WorkerErrorCode
   | AuditErrorCode
   | StoreErrorCode
   | FederationErrorCode

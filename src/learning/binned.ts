@@ -64,11 +64,18 @@ export function checkBinned(data: BinnedData): void {
   }
 }
 
-/** The given rows, in that order, as data of their own. */
-export function selectRows(data: BinnedData, rows: ArrayLike<number>): BinnedData {
+/**
+ * The given rows, in that order, as data of their own.
+ * @param memory where it goes: so many bytes, zeroed; shared memory when a thread is to read it.
+ */
+export function selectRows(
+  data: BinnedData,
+  rows: ArrayLike<number>,
+  memory: (bytes: number) => ArrayBufferLike = (bytes) => new ArrayBuffer(bytes),
+): BinnedData {
   const fields = data.sizes.length;
-  const bins = new Uint16Array(rows.length * fields);
-  const labels = new Uint8Array(rows.length);
+  const bins = new Uint16Array(memory(rows.length * fields * Uint16Array.BYTES_PER_ELEMENT));
+  const labels = new Uint8Array(memory(rows.length));
   for (let i = 0; i < rows.length; i++) {
     bins.set(data.bins.subarray(rows[i] * fields, (rows[i] + 1) * fields), i * fields);
     labels[i] = data.labels[rows[i]];

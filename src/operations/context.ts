@@ -19,6 +19,7 @@ import { type Budget, openBudget } from '../privacy/budget.ts';
 import { type RandomSource, systemRandom } from '../random.ts';
 import { type NodeStore, openNodeStore } from '../store/nodeStore.ts';
 import { type EncryptionPool, openEncryptionPool } from '../workers/encryptionPool.ts';
+import { openTrainingPool, type TrainingPool } from '../workers/trainingPool.ts';
 import { type DecisionPolicy, defaultPolicy, parsePolicy } from './policy.ts';
 import { readJson } from './trainingPlans.ts';
 
@@ -31,6 +32,8 @@ export interface NodeContext {
   random: RandomSource;
   /** The HE worker threads; opened by `node start` only. */
   encryption: EncryptionPool | null;
+  /** The thread for passes over the records; it starts with the first one. */
+  training: TrainingPool;
   policy: DecisionPolicy;
   participation: ParticipationPolicy;
   /** What a data set of this node may release in total, set when the data set is created. */
@@ -153,8 +156,10 @@ export async function openNode(settings: Settings, flags: NodeFlags): Promise<No
       const pool = encryption;
       closers.push(() => pool.close());
     }
+    const training = openTrainingPool({ log });
+    closers.push(() => training.close());
     return {
-      ...{ name: id, store, log, encryption, policy, participation, identity, subjectKey, close },
+      ...{ name: id, store, log, encryption, training, policy, participation, identity, subjectKey, close },
       clock: () => new Date(),
       random: systemRandom(),
       budget: openBudget(budget.epsilon, budget.delta),

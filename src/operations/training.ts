@@ -2,8 +2,10 @@
  * The bank's side of training: answers plans, and makes each release in the order that keeps the budget whole.
  *
  * A release is reserved, with its audit entry, in one transaction before any noise is drawn; its bytes are committed in
- * a second one before they leave. A reservation found without bytes belongs to a process that died: it stays spent, is
- * marked lost, and the release is paid for again or refused. A committed release is repeated byte for byte.
+ * a second one before they leave. The exact sums come before both: a node that stops, or loses its training thread, in
+ * the middle of a pass over the records has spent nothing. A reservation found without bytes belongs to a process that
+ * died: it stays spent, is marked lost, and the release is paid for again or refused. A committed release is repeated
+ * byte for byte.
  *
  * GUARANTEES.md: "Scorecard training", "Budget". Limit: two processes of one node on the same round would each mark the
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
@@ -13,7 +15,7 @@ import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histo
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
 import type { TrainingPlan } from '../learning/plan.ts';
-import { addNoise, siteCounts, siteGradient } from '../learning/site.ts';
+import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement } from '../learning/statement.ts';
 import { checkPlan } from '../participant/policy.ts';
 import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
@@ -164,13 +166,12 @@ async function release(
     return { histogram: decodeHistogram(earlier.payload, total), releaseId: earlier.id };
   }
   const statement = privacyStatement(plan);
+  const rows = await data.load(datasetId, contract);
+  const isCount = round === 0 || model === null;
+  const exact = isCount ? await context.training.counts(rows) : await context.training.gradient(rows, model, plan);
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
-  const rows = await data.load(datasetId, contract);
-  const noisy =
-    round === 0 || model === null
-      ? addNoise(siteCounts(rows), statement.sigmaCountSquared, context.random)
-      : addNoise(siteGradient(rows, model, plan), statement.sigmaRoundSquared, context.random);
+  const noisy = addNoise(exact, isCount ? statement.sigmaCountSquared : statement.sigmaRoundSquared, context.random);
   await store.transaction(async (tx) => {
     const { payloadSha256 } = await tx.ledger.commit(reserved.id, encodeHistogram(noisy));
     await tx.append({

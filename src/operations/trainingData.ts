@@ -1,11 +1,12 @@
 /**
  * The rows a node may train on: all labelled records of a data set, at most m of each customer, kept in memory while
- * rounds follow each other. Un-noised; nothing of it leaves the node.
+ * rounds follow each other, where the training thread reads them too. Un-noised; nothing of it leaves the node.
  */
 import { type Contract, layoutOf } from '../contract/contract.ts';
 import { type BinnedData, checkBinned, selectRows } from '../learning/binned.ts';
 import { boundContributions } from '../privacy/contributions.ts';
 import { SUBJECT_BYTES } from '../store/records.ts';
+import { sharedMemory } from '../workers/trainingPool.ts';
 import type { NodeContext } from './context.ts';
 
 export interface TrainingData {
@@ -22,7 +23,11 @@ export function openTrainingData({ store, subjectKey }: NodeContext): TrainingDa
       const rows = await store.trainingData(datasetId, sizes.length);
       const all = { rows: rows.rows, sizes, bins: rows.bins, labels: rows.labels };
       const subjects = subjectNames(rows.subjects);
-      const data = selectRows(all, boundContributions(subjects, subjectKey, contract.maxRecordsPerSubject));
+      const data = selectRows(
+        all,
+        boundContributions(subjects, subjectKey, contract.maxRecordsPerSubject),
+        sharedMemory,
+      );
       checkBinned(data);
       cached = { datasetId, records, data };
       return data;

@@ -5,14 +5,17 @@
  * the mean test AUC over five seeded 80/20 splits at delta 1e-6, noise from the operating system's generator; lines of
  * a data set that is not in the checkout are left out with a note.
  */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { layoutOf } from '../../src/contract/contract.ts';
 import type { BinnedData } from '../../src/learning/binned.ts';
 import { auc } from '../../src/learning/evaluation.ts';
 import { defaultPlan, type TrainingPlan } from '../../src/learning/plan.ts';
-import { logitsOf } from '../../src/learning/site.ts';
+import { logitsOf, siteGradient } from '../../src/learning/site.ts';
 import { trainFederatedInMemory, trainPlain, trainPrivate } from '../../src/learning/train.ts';
+import { openLog } from '../../src/log.ts';
 import { discreteGaussianSampler } from '../../src/privacy/discreteGaussian.ts';
 import { systemRandom } from '../../src/random.ts';
+import { openTrainingPool, sharedMemory } from '../../src/workers/trainingPool.ts';
 import { contractOf, dealRows, type PublicName, publicData, splitRows } from '../support/publicData.ts';
 import { openReport } from './report.ts';
 
@@ -22,6 +25,7 @@ const random = systemRandom();
 
 measureSampler();
 measureFits();
+await measureEventLoop();
 for (const [name, sites, bars] of [
   ['adult', 1, { 0.5: 0.893, 1: 0.899, 2: 0.903, 4: 0.905 }],
   ['adult', 5, { 0.5: 0.883, 1: 0.892, 2: 0.898, 4: 0.902 }],
@@ -83,6 +87,53 @@ function measureFits(): void {
   report.add({ name: 'fit 1,000,000 x 30, 20 rounds', value: largeFit, unit: 's', bar: { atMost: 30 } });
   const peak = Math.max(before, process.memoryUsage().rss) / 2 ** 20;
   report.add({ name: 'memory after it, data included', value: peak, unit: 'MiB', bar: { atMost: 1024 } });
+}
+
+/** How long scoring would wait for a pass over the records: on its own thread, and where scoring runs. */
+async function measureEventLoop(): Promise<void> {
+  const sizes = new Array<number>(30).fill(34);
+  const made = madeUp(1_000_000, sizes);
+  const bins = new Uint16Array(sharedMemory(made.bins.byteLength));
+  const labels = new Uint8Array(sharedMemory(made.labels.byteLength));
+  bins.set(made.bins);
+  labels.set(made.labels);
+  const data = { ...made, bins, labels };
+  const model = { intercept: -2, weights: sizes.map((size) => Array.from({ length: size }, (_, bin) => bin / 100)) };
+  const plan = { residualBits: 8 };
+  const rounds = 10;
+  const pool = openTrainingPool({ log: openLog('bench', 'silent') });
+  const inPool = async () => void (await pool.gradient(data, model, plan));
+  const direct = async () => void siteGradient(data, model, plan);
+  await inPool();
+  await direct();
+  const [pooled, blocking] = [await measure(inPool), await measure(direct)];
+  await pool.close();
+  const name = `gradient 1,000,000 x 30, ${rounds} rounds`;
+  report.add({
+    name: `${name}: longest event-loop delay, training thread`,
+    value: pooled.delay,
+    unit: 'ms',
+    bar: { atMost: 20 },
+  });
+  report.add({ name: `${name}: the same on the event loop (reference)`, value: blocking.delay, unit: 'ms' });
+  report.add({ name: `${name}: a round, training thread`, value: pooled.round, unit: 'ms' });
+  report.add({ name: `${name}: a round on the event loop (reference)`, value: blocking.round, unit: 'ms' });
+
+  async function measure(work: () => Promise<void>): Promise<{ delay: number; round: number }> {
+    const monitor = monitorEventLoopDelay({ resolution: 1 });
+    monitor.enable();
+    let busy = 0;
+    for (let i = 0; i < rounds; i++) {
+      // Between rounds the loop turns, as it does between two messages of the aggregator.
+      await new Promise((done) => setTimeout(done, 20));
+      const start = performance.now();
+      await work();
+      busy += performance.now() - start;
+    }
+    await new Promise((done) => setTimeout(done, 20));
+    monitor.disable();
+    return { delay: monitor.max / 1e6, round: busy / rounds };
+  }
 }
 
 function measureAccuracy(name: PublicName, sites: number, bars: Record<string, number>): void {

@@ -20,6 +20,7 @@ import { seededRandom } from '../../src/simulator/random.ts';
 import { generateTransactions } from '../../src/simulator/transactions.ts';
 import { openNodeStore } from '../../src/store/nodeStore.ts';
 import type { EncryptionPool } from '../../src/workers/encryptionPool.ts';
+import { openTrainingPool } from '../../src/workers/trainingPool.ts';
 
 export const contract: Contract = parseContract(
   JSON.parse(readFileSync(join(import.meta.dirname, '../../contracts/demo-transactions.json'), 'utf8')),
@@ -64,6 +65,7 @@ export async function openTestNode(url: string, encryption: EncryptionPool | nul
   let offsetMs = 0;
   const logged: { [name: string]: unknown }[] = [];
   const log = pino({ level: 'info' }, { write: (line: string) => void logged.push(JSON.parse(line)) });
+  const training = openTrainingPool({ log });
   return {
     name: 'bank-a',
     store,
@@ -75,6 +77,7 @@ export async function openTestNode(url: string, encryption: EncryptionPool | nul
     },
     random: systemRandom(),
     encryption,
+    training,
     policy: defaultPolicy(),
     participation: {
       format: 'veilrisk-participation/1',
@@ -86,6 +89,9 @@ export async function openTestNode(url: string, encryption: EncryptionPool | nul
     budget: openBudget(8, 1e-5),
     identity: IdentityKey.create(),
     subjectKey: new Uint8Array(32).fill(7),
-    close: () => store.close(),
+    async close() {
+      await training.close();
+      await store.close();
+    },
   };
 }

@@ -1,0 +1,95 @@
+/**
+ * The exact sums of a training round in a thread of their own, so that scoring never waits for a pass over the records.
+ *
+ * Records lie in shared memory and are never sent; a job carries the model, its answer the histogram. The sums are bit for
+ * bit those of learning/site.ts. The thread starts with the first job, and one that dies is replaced.
+ * Limit: un-noised. Only `addNoise` output may leave the node.
+ */
+import { Piscina } from 'piscina';
+import { LearningError, WorkerError } from '../errors.ts';
+import type { BinnedData } from '../learning/binned.ts';
+import type { AdditiveModel } from '../learning/site.ts';
+import type { Log } from '../log.ts';
+import type { TrainingJob, TrainingOutcome } from './trainingJob.ts';
+
+export interface TrainingPool {
+  /** @returns as `siteCounts`. @throws WorkerError WORKER_FAILED when the thread ended or the pool is closed. */
+  counts(data: BinnedData): Promise<Float64Array>;
+  /** @returns as `siteGradient`. @throws WorkerError WORKER_FAILED; LearningError MODEL_INVALID. */
+  gradient(data: BinnedData, model: AdditiveModel, plan: { readonly residualBits: number }): Promise<Float64Array>;
+  /** Ends the thread; a job under way fails with WORKER_FAILED. */
+  close(): Promise<void>;
+}
+
+/** Memory that both threads see, for `selectRows`: data in it is not copied again. */
+export function sharedMemory(bytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(bytes);
+}
+
+export function openTrainingPool({ log }: { log: Log }): TrainingPool {
+  let pool: Piscina | null = null;
+  let isClosed = false;
+  // Data from elsewhere is copied once, however many rounds read it.
+  const copies = new WeakMap<BinnedData, BinnedData>();
+
+  function shared(data: BinnedData): BinnedData {
+    if (isShared(data.bins) && isShared(data.labels)) return data;
+    let copy = copies.get(data);
+    if (copy === undefined) {
+      const bins = new Uint16Array(sharedMemory(data.bins.byteLength));
+      const labels = new Uint8Array(sharedMemory(data.labels.byteLength));
+      bins.set(data.bins);
+      labels.set(data.labels);
+      copy = { ...data, bins, labels };
+      copies.set(data, copy);
+    }
+    return copy;
+  }
+
+  async function run(job: TrainingJob): Promise<Float64Array> {
+    if (isClosed) throw new WorkerError('WORKER_FAILED', 'the training pool is closed', { where: 'training pool' });
+    pool ??= openThread(log);
+    let outcome: TrainingOutcome;
+    try {
+      outcome = await pool.run(job);
+    } catch (cause) {
+      throw new WorkerError('WORKER_FAILED', 'the training thread ended', {
+        where: 'training pool',
+        fix: 'Nothing was released; the round is computed again when the aggregator asks for it.',
+        cause,
+      });
+    }
+    if (outcome.ok) return outcome.histogram;
+    const { code, message, where, fix } = outcome;
+    throw new LearningError(code, message, {
+      ...(where === undefined ? {} : { where }),
+      ...(fix === undefined ? {} : { fix }),
+    });
+  }
+
+  return {
+    counts: (data) => run({ kind: 'counts', data: shared(data) }),
+    gradient: (data, { intercept, weights }, { residualBits }) =>
+      run({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits }),
+    async close() {
+      isClosed = true;
+      await pool?.destroy();
+    },
+  };
+}
+
+function openThread(log: Log): Piscina {
+  const pool = new Piscina({
+    filename: new URL('./trainingWorker.ts', import.meta.url).href,
+    minThreads: 1,
+    maxThreads: 1,
+    // A parent's loader flags (a test runner's, a debugger's port) are not for the thread.
+    execArgv: [],
+  });
+  pool.on('error', (error: Error) => log.warn({ reason: error.message }, 'training thread replaced'));
+  return pool;
+}
+
+function isShared(view: Uint8Array | Uint16Array): boolean {
+  return view.buffer instanceof SharedArrayBuffer;
+}
