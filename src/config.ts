@@ -18,7 +18,6 @@ const settings = z.object({
   VEILRISK_PORT: port.default(8080),
   VEILRISK_ROSTER: z.string().min(1).optional(),
   VEILRISK_AGGREGATOR_URL: z.url().optional(),
-  VEILRISK_POLICY: z.string().min(1).optional(),
   VEILRISK_ENCRYPTION_THREADS: z.coerce.number().int().min(1).max(64).default(1),
   VEILRISK_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });

@@ -19,7 +19,7 @@ export function registerNode(program: Command, settings: Settings, openNode: Ope
     .addHelpText(
       'after',
       `
-The private keys never leave the data directory. Edit site-policy.json and decision-policy.json there before starting.
+The private keys never leave the data directory. Edit participation-policy.json and decision-policy.json there before starting.
 
 Example:
   $ veilrisk node init --name bank-a --data-dir /var/lib/veilrisk/bank-a --budget-epsilon 4`,
@@ -48,7 +48,7 @@ Example:
     .option('--aggregator <url>', "overrides the roster's address of the aggregator", settings.VEILRISK_AGGREGATOR_URL)
     .option('--init', 'initialise the data directory first if it is empty (needs --name)')
     .option('--name <name>', 'site id, with --init')
-    .option('--progress-json', 'print one JSON object a line on standard output: ready, plan, round, model')
+    .option('--progress-json', 'print one JSON object a line on standard output: ready, plan, release, model')
     .addHelpText(
       'after',
       `
