@@ -8,9 +8,9 @@ import { equalBytes } from '../audit/bytes.ts';
 import { verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.ts';
 import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
-import { CompactRange } from '../audit/tree.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
-import { AuditError, PrivacyError } from '../errors.ts';
+import { PrivacyError } from '../errors.ts';
+import { HEAD_COLUMNS, type HeadRow, type LogKeeper, tampered } from './auditHead.ts';
 import { RESERVATION_TYPE } from './ledger.ts';
 import { Sequencer } from './sequencer.ts';
 
@@ -90,18 +90,10 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
  * Writes the empty log's head on first start; afterwards checks that the stored head is whole and signed by this key.
  * @throws AuditError AUDIT_SIGNATURE_INVALID for another key's log, AUDIT_LOG_TAMPERED.
  */
-export async function openLog(pool: pg.Pool, signer: LogSigner): Promise<void> {
-  await Sequencer.createHead(pool, signer);
-  const { rows } = await pool.query<{ size: number; range: Buffer; root: Buffer; checkpoint: string }>(
-    'SELECT size::float8 AS size, range, root, checkpoint FROM audit_head WHERE id = 1',
-  );
-  if (rows.length === 0) throw tampered('its head is missing', 'head');
-  const { size, range, root, checkpoint } = rows[0];
-  const signed = await verifyCheckpoint(checkpoint, parseVerifierKey(signer.verifierKey));
-  const computed = CompactRange.unpack(size, range).root();
-  if (signed.size !== size || !equalBytes(signed.root, root) || !equalBytes(computed, root)) {
-    throw tampered('the stored head differs from the checkpoint it is signed with', 'head');
-  }
+export async function openLog(pool: pg.Pool, keeper: LogKeeper): Promise<void> {
+  await Sequencer.createHead(pool, keeper.signer);
+  const { rows } = await pool.query<HeadRow>(`SELECT ${HEAD_COLUMNS} FROM audit_head WHERE id = 1`);
+  await keeper.check(rows[0]);
 }
 
 async function readHead(db: Queryable): Promise<LogHead> {
@@ -154,12 +146,5 @@ function mismatch(where: string, what: string): PrivacyError {
   return new PrivacyError('LEDGER_MISMATCH', `A release ${what}: the database was changed or restored in part.`, {
     where,
     fix: 'Run `veilrisk audit fsck`, and restore a backup in which both agree; nothing is released until then.',
-  });
-}
-
-function tampered(what: string, where: string): AuditError {
-  return new AuditError('AUDIT_LOG_TAMPERED', `The log does not verify: ${what}.`, {
-    where,
-    fix: 'Keep the database as evidence, and compare it with a checkpoint or an export that was made earlier.',
   });
 }

@@ -8,9 +8,9 @@
 import type pg from 'pg';
 import { bytesToHex } from '../audit/bytes.ts';
 import { type EntryDraft, entryBytes } from '../audit/entry.ts';
-import type { LogSigner } from '../audit/note.ts';
 import { leafHash } from '../audit/tree.ts';
 import { StoreError } from '../errors.ts';
+import type { LogKeeper } from './auditHead.ts';
 import type { PersonalValue } from './personal.ts';
 import { type AuditPosition, Sequencer } from './sequencer.ts';
 import { asStoreError } from './session.ts';
@@ -78,13 +78,13 @@ const INSERT_PERSONAL = {
 
 export class DecisionRecorder {
   readonly #pool: pg.Pool;
-  readonly #signer: LogSigner;
+  readonly #keeper: LogKeeper;
   readonly #waiting: Item[] = [];
   #running: Promise<void> | null = null;
 
-  constructor(pool: pg.Pool, signer: LogSigner) {
+  constructor(pool: pg.Pool, keeper: LogKeeper) {
     this.#pool = pool;
-    this.#signer = signer;
+    this.#keeper = keeper;
   }
 
   /**
@@ -142,13 +142,14 @@ export class DecisionRecorder {
     let broken: Error | undefined;
     try {
       await client.query('BEGIN');
-      const sequencer = new Sequencer(client, this.#signer);
+      const sequencer = new Sequencer(client, this.#keeper);
       await sequencer.lock();
       const { fresh, settled } = await sortOut(client, group);
       const positions = await sequencer.append(fresh.map(({ bytes }) => bytes));
       await insertRows(client, fresh, positions);
       await sequencer.finish();
       await client.query('COMMIT');
+      sequencer.committed();
       return [...settle(fresh, positions), ...settled.map((each) => () => each(positions))];
     } catch (error) {
       await client.query('ROLLBACK').catch((cause: Error) => {

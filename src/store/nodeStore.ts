@@ -10,6 +10,7 @@ import { type EntryDraft, entryBytes } from '../audit/entry.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { openPool } from '../database/connection.ts';
 import { applyMigrations } from '../database/migrations.ts';
+import { LogKeeper } from './auditHead.ts';
 import { type AuditReader, openLog, readAudit } from './auditLog.ts';
 import { type DatasetReader, type DatasetWriter, readDatasets, writeDatasets } from './datasets.ts';
 import { DecisionRecorder } from './decisions.ts';
@@ -96,8 +97,9 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
   await applyMigrations(url, NODE_MIGRATIONS);
   const pool = await openPool(url);
   const audit = readAudit(pool, logSigner);
+  const keeper = new LogKeeper(logSigner);
   try {
-    await openLog(pool, logSigner);
+    await openLog(pool, keeper);
     await audit.ledgerAgreesWithLog();
   } catch (error) {
     await pool.end();
@@ -105,13 +107,15 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
   }
   const database = new Database(pool);
   const { prisma } = database;
-  const decisions = new DecisionRecorder(pool, logSigner);
+  const decisions = new DecisionRecorder(pool, keeper);
   return {
-    transaction: (work, limits) =>
-      database.transaction(async (session) => {
-        const sequencer = new Sequencer(session.client, logSigner);
+    async transaction(work, limits) {
+      let sequencer: Sequencer | undefined;
+      const result = await database.transaction(async (session) => {
+        const log = new Sequencer(session.client, keeper);
+        sequencer = log;
         const result = await work({
-          append: async (draft) => (await sequencer.append([entryBytes(draft, new Date())]))[0],
+          append: async (draft) => (await log.append([entryBytes(draft, new Date())]))[0],
           datasets: writeDatasets(session),
           copyRecords: (target, records) => copyRecords(session, target, records),
           ledger: writeLedger(session),
@@ -122,9 +126,12 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
           personal: writePersonal(session),
           identity: writeIdentity(session),
         });
-        await sequencer.finish();
+        await log.finish();
         return result;
-      }, limits),
+      }, limits);
+      sequencer?.committed();
+      return result;
+    },
     datasets: readDatasets(prisma),
     trainingData: (datasetId, fields) => loadTrainingData(pool, datasetId, fields),
     ledger: readLedger(prisma),

@@ -4,14 +4,14 @@
  * The head row is locked FOR UPDATE at the first append of a transaction and held to its end, so processes that share a
  * database take turns and no index is skipped or given twice. Entries, tree state and signed checkpoint commit with the
  * rows they record; a crash leaves all or nothing. Because the lock is held, a transaction appends after its slow work,
- * and takes every other lock (a budget) before.
+ * and takes every other lock (a budget) before. What it continues is checked first (auditHead.ts).
  */
 import type pg from 'pg';
 import { bytesToHex } from '../audit/bytes.ts';
-import { signCheckpoint } from '../audit/checkpoint.ts';
+import { type Checkpoint, signCheckpoint } from '../audit/checkpoint.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { CompactRange, leafHash } from '../audit/tree.ts';
-import { AuditError } from '../errors.ts';
+import { HEAD_COLUMNS, type HeadRow, type LogKeeper } from './auditHead.ts';
 
 /** Where an entry is in the log. */
 export interface AuditPosition {
@@ -23,7 +23,7 @@ export interface AuditPosition {
 
 const LOCK_HEAD = {
   name: 'veilrisk-lock-head',
-  text: 'SELECT size::float8 AS size, range FROM audit_head WHERE id = 1 FOR UPDATE',
+  text: `SELECT ${HEAD_COLUMNS} FROM audit_head WHERE id = 1 FOR UPDATE`,
 };
 const INSERT = {
   name: 'veilrisk-insert-entries',
@@ -36,13 +36,14 @@ const UPDATE_HEAD = {
 
 export class Sequencer {
   readonly #client: pg.ClientBase;
-  readonly #signer: LogSigner;
+  readonly #keeper: LogKeeper;
   #range: CompactRange | null = null;
   #appended = false;
+  #signed: Checkpoint | null = null;
 
-  constructor(client: pg.ClientBase, signer: LogSigner) {
+  constructor(client: pg.ClientBase, keeper: LogKeeper) {
     this.#client = client;
-    this.#signer = signer;
+    this.#keeper = keeper;
   }
 
   /** Writes the head of the empty log unless there is a head already. */
@@ -57,13 +58,14 @@ export class Sequencer {
     );
   }
 
-  /** Takes the log's lock; further calls do nothing. */
+  /**
+   * Takes the log's lock, and checks what it continues; further calls do nothing.
+   * @throws AuditError AUDIT_LOG_TAMPERED, AUDIT_SIGNATURE_INVALID: nothing is signed on top of a history we did not sign.
+   */
   async lock(): Promise<CompactRange> {
     if (this.#range !== null) return this.#range;
-    const { rows } = await this.#client.query<{ size: number; range: Buffer }>(LOCK_HEAD);
-    if (rows.length === 0)
-      throw new AuditError('AUDIT_LOG_TAMPERED', 'The head of the log is missing.', { where: 'head' });
-    this.#range = CompactRange.unpack(rows[0].size, rows[0].range);
+    const { rows } = await this.#client.query<HeadRow>(LOCK_HEAD);
+    this.#range = await this.#keeper.check(rows[0]);
     return this.#range;
   }
 
@@ -90,10 +92,16 @@ export class Sequencer {
   async finish(): Promise<void> {
     if (!this.#appended || this.#range === null) return;
     const root = this.#range.root();
-    const checkpoint = await signCheckpoint(this.#range.size, root, this.#signer);
+    const checkpoint = await signCheckpoint(this.#range.size, root, this.#keeper.signer);
     const values = [this.#range.size, asBuffer(this.#range.pack()), asBuffer(root), checkpoint];
     await this.#client.query({ ...UPDATE_HEAD, values });
+    this.#signed = { origin: this.#keeper.signer.origin, size: this.#range.size, root };
     this.#appended = false;
+  }
+
+  /** To be called after COMMIT. */
+  committed(): void {
+    if (this.#signed !== null) this.#keeper.committed(this.#signed);
   }
 }
 

@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { entryBytes } from '../../src/audit/entry.ts';
+import { CompactRange, leafHash } from '../../src/audit/tree.ts';
 import { verifyLog } from '../../src/audit/verifyLog.ts';
 import { connect } from '../../src/database/connection.ts';
 import { usePostgres } from '../support/postgres.ts';
@@ -115,6 +117,8 @@ describe('opening', () => {
   });
 });
 
+const hex = (bytes: Uint8Array) => `\\x${Buffer.from(bytes).toString('hex')}`;
+
 /** What the administrator of the database can do: switch the triggers off. */
 async function tamper(url: string, sql: string): Promise<void> {
   const client = await connect(url);
@@ -178,6 +182,37 @@ describe('tampering', () => {
     // A stranger and a root beside the signed one do not reach the export, which holds what was signed.
     const inExport = where !== 'index 10' && !sql.includes('SET root');
     expect(verified === 'AUDIT_LOG_TAMPERED').toBe(inExport);
+  });
+
+  test('a history rewritten together with its tree state while the node runs is not signed by the next append', async () => {
+    const node = await open();
+    await fill(node, 3);
+    const range = CompactRange.empty();
+    const changes: string[] = [];
+    for (let i = 0; i < 3; i++) {
+      const bytes = entryBytes(entry(i === 0 ? 99 : i), new Date());
+      const hash = hex(range.append(leafHash(bytes)));
+      changes.push(`UPDATE audit_entries SET bytes = '${hex(bytes)}', node = '${hash}' WHERE index = ${i}`);
+    }
+    for (const root of ['', `, root = '${hex(range.root())}'`]) {
+      await tamper(node.url, [...changes, `UPDATE audit_head SET range = '${hex(range.pack())}'${root}`].join(';'));
+      await expect(node.store.decisions.append(entry(3))).rejects.toMatchObject({ code: 'AUDIT_LOG_TAMPERED' });
+      await expect(fill(node, 1)).rejects.toMatchObject({ code: 'AUDIT_LOG_TAMPERED' });
+    }
+    const { checkpoint } = await node.store.audit.head();
+    expect(checkpoint.split('\n')[1]).toBe('3');
+  });
+
+  test('an older head of our own put back while the node runs is not continued', async () => {
+    const node = await open();
+    await fill(node, 3);
+    const client = await connect(node.url);
+    await client.query('CREATE TABLE kept AS SELECT * FROM audit_head');
+    await client.end();
+    await node.store.decisions.append(entry(3));
+    const back = ['size', 'range', 'root', 'checkpoint'].map((column) => `${column} = kept.${column}`).join(', ');
+    await tamper(node.url, `DELETE FROM audit_entries WHERE index > 2; UPDATE audit_head SET ${back} FROM kept`);
+    await expect(fill(node, 1)).rejects.toMatchObject({ code: 'AUDIT_LOG_TAMPERED', where: 'head' });
   });
 
   test("yesterday's backup restored is found with today's checkpoint", async () => {
