@@ -49,6 +49,15 @@ export function parseHeader(line: string): ExportHeader {
   return { origin, verifierKey, checkpoint };
 }
 
+/**
+ * The signed note that a kept file speaks of: a bare note, the first line of an export, or a whole export.
+ * @param start the file, or as much of it as holds its first line. @throws AuditError AUDIT_FILE_MALFORMED.
+ */
+export function checkpointOf(start: string): string {
+  // A note starts with the log's name, an export with its JSON header.
+  return start.startsWith('{') ? parseHeader(start.split('\n', 1)[0]).checkpoint : start;
+}
+
 const ENTRY_LINE = /^(0|[1-9][0-9]{0,15}) ([0-9a-f]{64}) (\{.*\})$/su;
 
 /** @throws AuditError AUDIT_FILE_MALFORMED. */

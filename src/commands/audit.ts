@@ -13,11 +13,12 @@ export function registerAudit(program: Command, openNode: OpenNode): void {
     .addHelpText(
       'after',
       `
-Give an auditor the file, and by another way the verifier key that this prints. Keep its first line: the checkpoint in
-it proves later that nothing before it was changed.
+Give an auditor the file, and by another way the verifier key that this prints. Keep its first line elsewhere: with it,
+\`audit verify --checkpoint\` shows later that nothing before it was changed.
 
-Example:
-  $ veilrisk audit export --out bank-a.log`,
+Examples:
+  $ veilrisk audit export --out bank-a.log
+  $ head -n 1 bank-a.log > january.checkpoint`,
     )
     .action(async (flags: NodeFlags & { out: string }) => {
       const context = await openNode(flags);
@@ -35,7 +36,10 @@ Example:
     .description('verify an exported log: signature, every entry, order and number; needs no node and no network')
     .argument('<file>', 'a file that `audit export` wrote')
     .option('--key <vkey>', 'verifier key of the log, obtained from the node by another way')
-    .option('--checkpoint <file>', 'an older checkpoint of the same log: shows that nothing before it was changed')
+    .option(
+      '--checkpoint <file>',
+      'an older export of the same log, its first line, or a signed note: nothing before it was changed',
+    )
     .option('--json', 'print {origin, size, verified, root, verifierKey, keyFrom, consistentWith} as JSON')
     .addHelpText(
       'after',

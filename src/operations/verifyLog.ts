@@ -2,8 +2,9 @@
  * The audit log as a file: export it from a node, and verify it offline, with neither database nor network.
  */
 import { createReadStream } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { bytesToHex } from '../audit/bytes.ts';
+import { checkpointOf } from '../audit/exportFile.ts';
 import { verifyLog } from '../audit/verifyLog.ts';
 import { AuditError } from '../errors.ts';
 import type { NodeContext } from './context.ts';
@@ -13,7 +14,7 @@ export interface VerifyLogOptions {
   path: string;
   /** Verifier key obtained from the node by another way; without it the file's own key is used. */
   key?: string | undefined;
-  /** File with an older checkpoint of the same log. */
+  /** File with an older checkpoint of the same log: a signed note, the first line of an export, or a whole export. */
   checkpointPath?: string | undefined;
 }
 
@@ -33,12 +34,14 @@ export interface VerifiedLog {
 
 // A canonical entry has at most 65,535 bytes, its line some 90 more.
 const MAX_LINE_BYTES = 1 << 17;
+// A note is short: three lines and a line for each signature.
+const MAX_HEADER_BYTES = 1 << 20;
 const WRITE_BYTES = 1 << 16;
 const NEWLINE = 0x0a;
 
 /** @throws AuditError naming the first bad line. */
 export async function verifyLogFile({ path, key, checkpointPath }: VerifyLogOptions): Promise<VerifiedLog> {
-  const olderCheckpoint = checkpointPath === undefined ? undefined : await readText(checkpointPath);
+  const olderCheckpoint = checkpointPath === undefined ? undefined : await readCheckpoint(checkpointPath);
   const report = await verifyLog(linesOf(path), {
     ...(key !== undefined && { key }),
     ...(olderCheckpoint !== undefined && { olderCheckpoint }),
@@ -121,10 +124,29 @@ async function* linesOf(path: string): AsyncGenerator<string> {
   if (restBytes > 0) throw malformed('The last line is cut off: the file was truncated.', number + 1);
 }
 
-async function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((cause) => {
+/** The checkpoint in the first line or the whole of a file, of which an export may be too large to be read. */
+async function readCheckpoint(path: string): Promise<string> {
+  let start: string;
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_HEADER_BYTES), 0, MAX_HEADER_BYTES, 0);
+      start = buffer.toString('utf8', 0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
     throw unreadable(path, 'read', cause);
-  });
+  }
+  try {
+    return checkpointOf(start);
+  } catch (cause) {
+    throw new AuditError('AUDIT_FILE_MALFORMED', 'The file holds no checkpoint.', {
+      where: path,
+      fix: 'Give a signed note, or an export of the log (its first line is enough).',
+      cause,
+    });
+  }
 }
 
 function malformed(message: string, line: number, cause?: unknown): AuditError {

@@ -58,6 +58,17 @@ describe('exported file', () => {
     const checkpointPath = join(directory, 'older.checkpoint');
     await writeFile(checkpointPath, (await node.store.audit.head()).checkpoint);
     expect(await verifyLogFile({ path, checkpointPath })).toMatchObject({ consistentWith: 3_000 });
+    // As kept: the first line of an export, with and without its newline, and a whole export.
+    const older = await readFile(path, 'utf8');
+    for (const kept of [older.split('\n', 1)[0], `${older.split('\n', 1)[0]}\n`, older]) {
+      await writeFile(checkpointPath, kept);
+      expect(await verifyLogFile({ path, checkpointPath })).toMatchObject({ consistentWith: 3_000 });
+    }
+    await writeFile(checkpointPath, '{"checkpoint":');
+    await expect(verifyLogFile({ path, checkpointPath })).rejects.toMatchObject({
+      code: 'AUDIT_FILE_MALFORMED',
+      where: checkpointPath,
+    });
     const missing = verifyLogFile({ path, checkpointPath: join(directory, 'none') });
     await expect(missing).rejects.toMatchObject({ code: 'AUDIT_FILE_MALFORMED', where: join(directory, 'none') });
   });
