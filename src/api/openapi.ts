@@ -98,7 +98,7 @@ export function openApiDocument(): OpenApiDocument {
     path: '/v1/scores/encrypted',
     operationId: 'scoreEncrypted',
     summary: 'Score encrypted transactions',
-    description: `Scope "score". A framed request of src/encryption/FORMAT.md, at most ${ENCRYPTED_LIMIT_BYTES} bytes; the reply has the same media type.`,
+    description: `Scope "score". A framed request of src/encryption/FORMAT.md; the reply has the same media type. A body is at most the largest frame for the champion's dimension, and never more than ${ENCRYPTED_LIMIT_BYTES} bytes; one that finds no room is refused unread.`,
     security,
     request: { body: { required: true, content: binary('A framed encrypted request.') } },
     responses: {

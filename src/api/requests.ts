@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { RequestError } from '../errors.ts';
 import type { NodeContext } from '../operations/context.ts';
+import type { BodyRoom } from './bodyRoom.ts';
 
 /** An incoming id is kept only in this form, so that it cannot break a log line or grow an audit entry. */
 const SANE_ID = /^[A-Za-z0-9._-]{1,64}$/;
@@ -51,16 +52,59 @@ function routeOf(request: Request): string {
 
 /** Reads a body of one of `types` up to `limitBytes`. A compressed body is refused: its size says nothing. */
 export function readBody(types: readonly string[], limitBytes: number): RequestHandler {
-  const read = express.raw({ type: () => true, limit: limitBytes, inflate: false });
+  const read = rawReader(limitBytes);
   return (request, response, next) => {
-    if (!types.includes(mediaTypeOf(request))) {
-      throw new RequestError('MEDIA_TYPE_UNSUPPORTED', 'The media type of the body is not taken here.', {
-        where: 'Content-Type',
-        fix: `Send ${types.join(' or ')}.`,
-      });
-    }
+    refuseOtherTypes(request, types);
     read(request, response, next);
   };
+}
+
+/**
+ * As `readBody`, for bodies that are large: the limit is asked for each request, which may refuse it before a byte of
+ * its body is read, and the body counts in `room` from then until `answer` has settled, even when its sender is gone.
+ */
+export function answerLarge(options: {
+  types: readonly string[];
+  room: BodyRoom;
+  limitBytes: () => Promise<number>;
+  answer: (request: Request, response: Response) => Promise<void>;
+}): RequestHandler {
+  const { types, room, limitBytes, answer } = options;
+  return async (request, response) => {
+    refuseOtherTypes(request, types);
+    const limit = await limitBytes();
+    const leave = room.enter(announcedBytes(request, limit));
+    try {
+      const read = rawReader(limit);
+      await new Promise<void>((done, fail) => read(request, response, (error) => (error ? fail(error) : done())));
+      await answer(request, response);
+    } finally {
+      // The reply may wait long for its reader; the body does not.
+      request.body = undefined;
+      leave();
+    }
+  };
+}
+
+const rawReader = (limit: number) => express.raw({ type: () => true, limit, inflate: false });
+
+/** What the body will hold in memory: its announced length, and for one without the most it may have. */
+function announcedBytes(request: Request, limit: number): number {
+  const announced = request.get('Content-Length');
+  if (announced === undefined) return limit;
+  if (Number(announced) <= limit) return Number(announced);
+  throw new RequestError('REQUEST_TOO_LARGE', 'The body is larger than any that the champion can answer.', {
+    where: 'Content-Length',
+    fix: `Send at most ${limit} bytes, made for the champion of GET /v1/models.`,
+  });
+}
+
+function refuseOtherTypes(request: Request, types: readonly string[]): void {
+  if (types.includes(mediaTypeOf(request))) return;
+  throw new RequestError('MEDIA_TYPE_UNSUPPORTED', 'The media type of the body is not taken here.', {
+    where: 'Content-Type',
+    fix: `Send ${types.join(' or ')}.`,
+  });
 }
 
 /** The lower-case media type without parameters; '' when absent, and for JSON in a charset other than UTF-8. */

@@ -13,12 +13,13 @@ import { openApiKeyAuthenticator } from '../operations/apiKeys.ts';
 import type { Authenticator } from '../operations/authentication.ts';
 import type { NodeContext } from '../operations/context.ts';
 import { requireScope } from './authenticate.ts';
+import { openBodyRoom } from './bodyRoom.ts';
 import { openApiDocument } from './openapi.ts';
 import { onlyMethods, problemHandler, unknownRoute } from './problem.ts';
 import { identifyRequests, logRequests, readBody } from './requests.ts';
 import { getHealth, getReadiness } from './routes/health.ts';
 import { postKey } from './routes/keys.ts';
-import { BINARY_TYPES, ENCRYPTED_LIMIT_BYTES, PUBLIC_KEY_LIMIT_BYTES, SCORE_LIMIT_BYTES } from './routes/limits.ts';
+import { BODIES_LIMIT_BYTES, SCORE_LIMIT_BYTES } from './routes/limits.ts';
 import { getModels } from './routes/models.ts';
 import { postEncryptedScores, postScore } from './routes/scores.ts';
 
@@ -48,6 +49,7 @@ export function createApi(context: NodeContext): express.Express {
 
 function apiWith(context: NodeContext, authenticator: Authenticator): express.Express {
   const app = express();
+  const room = openBodyRoom(BODIES_LIMIT_BYTES);
   app.set('etag', false);
   app.set('query parser', false);
   app.set('case sensitive routing', true);
@@ -65,16 +67,9 @@ function apiWith(context: NodeContext, authenticator: Authenticator): express.Ex
     .all(onlyMethods('POST'));
   app
     .route('/v1/scores/encrypted')
-    .post(
-      requireScope(authenticator, 'score'),
-      readBody(BINARY_TYPES, ENCRYPTED_LIMIT_BYTES),
-      postEncryptedScores(context),
-    )
+    .post(requireScope(authenticator, 'score'), postEncryptedScores(context, room))
     .all(onlyMethods('POST'));
-  app
-    .route('/v1/keys')
-    .post(requireScope(authenticator, 'keys'), readBody(BINARY_TYPES, PUBLIC_KEY_LIMIT_BYTES), postKey(context))
-    .all(onlyMethods('POST'));
+  app.route('/v1/keys').post(requireScope(authenticator, 'keys'), postKey(context, room)).all(onlyMethods('POST'));
   app.route('/v1/models').get(requireScope(authenticator, 'models'), getModels(context)).all(onlyMethods('GET, HEAD'));
   app.route('/healthz').get(getHealth).all(onlyMethods('GET, HEAD'));
   app.route('/readyz').get(getReadiness(context)).all(onlyMethods('GET, HEAD'));

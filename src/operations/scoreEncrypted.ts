@@ -4,11 +4,11 @@
  * The node learns caller, key, layout, preset and how many transactions, and that is what the audit entry holds; there
  * is no outcome to record, because the node does not know it. The reply leaves after its entry is durable.
  */
-import { readFrameHeader } from '../encryption/wire.ts';
+import { largestRequestBytes, readFrameHeader } from '../encryption/wire.ts';
 import { EncryptionError, LearningError } from '../errors.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
-import { encryptionPool, usableKey } from './encryptionKeys.ts';
+import { encryptionPool, roomyPool, usableKey } from './encryptionKeys.ts';
 import { champion } from './models.ts';
 
 export interface EncryptedScores {
@@ -16,6 +16,22 @@ export interface EncryptedScores {
   reply: Uint8Array;
   modelHash: string;
   audit: { index: number; leafHash: string };
+}
+
+/**
+ * Most bytes that a request to the champion can have now; asked before a body is read.
+ *
+ * @throws RequestError NO_MODEL, NOT_READY; EncryptionError POOL_FULL, ENCRYPTION_INPUT when the champion cannot be
+ * scored encrypted
+ */
+export async function largestEncryptedRequest(context: NodeContext): Promise<number> {
+  roomyPool(context);
+  const { linear, presets } = await champion(context);
+  if (presets.length > 0) return largestRequestBytes(linear.weights.length);
+  throw new EncryptionError('ENCRYPTION_INPUT', 'The model does not offer encrypted scoring.', {
+    where: 'champion model',
+    fix: 'Send the transactions to POST /v1/scores, or wait for a champion that GET /v1/models lists with presets.',
+  });
 }
 
 /**

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type RunningApi, serveApi } from '../../src/api/server.ts';
 import { createClient, createKeys, decryptLogitsForMeasurement } from '../../src/client/client.ts';
 import { binRecord, layoutOf } from '../../src/contract/contract.ts';
-import { openEncryption, type SecretKey } from '../../src/encryption/encryption.ts';
+import { largestRequestBytes, openEncryption, type SecretKey } from '../../src/encryption/encryption.ts';
 import { LOGIT_ERROR_CONTRACT } from '../../src/encryption/presets.ts';
 import { logitOf, modelHash, probabilityOf, riskScore } from '../../src/learning/scorecard.ts';
 import { openLog } from '../../src/log.ts';
@@ -18,6 +18,7 @@ const postgres = usePostgres();
 const { records } = simulated(50, 23);
 const model = trainedModel();
 const exact = records.map((record) => logitOf(model, binRecord(contract, record).bins));
+const largest = largestRequestBytes(layoutOf(contract).total);
 let pool: EncryptionPool;
 let node: TestNode;
 let api: RunningApi;
@@ -200,13 +201,15 @@ describe('POST /v1/scores/encrypted', () => {
     expect((await post('/v1/scores/encrypted', frame)).status).toBe(200);
   });
 
-  test('JSON is another media type, 64 MB are the limit', async () => {
+  test('JSON is another media type, the largest frame of the champion is the limit', async () => {
     const json = await post('/v1/scores/encrypted', new TextEncoder().encode('{}'), {
       'content-type': 'application/json',
     });
     expect([json.status, (await json.json()).code]).toEqual([415, 'MEDIA_TYPE_UNSUPPORTED']);
-    const large = await post('/v1/scores/encrypted', new Uint8Array(64 * 1024 * 1024 + 1));
+    const large = await post('/v1/scores/encrypted', new Uint8Array(largest + 1));
     expect([large.status, (await large.json()).code]).toEqual([413, 'REQUEST_TOO_LARGE']);
+    const fitting = await post('/v1/scores/encrypted', new Uint8Array(largest));
+    expect([fitting.status, (await fitting.json()).code]).toEqual([400, 'FRAME_MALFORMED']);
   });
 
   test('a full pool answers 503 with Retry-After, and everything accepted is answered', async () => {

@@ -3,8 +3,11 @@
 /** Room for some hundred fields with names and texts at their limits. */
 export const SCORE_LIMIT_BYTES = 128 * 1024;
 
-/** Room for a column request of the largest contract; the frame's own checks come before anything is decoded. */
+/** Most for an encrypted request whatever the contract; the champion's dimension usually allows less. */
 export const ENCRYPTED_LIMIT_BYTES = 64 * 1024 * 1024;
+
+/** For the bodies of all binary requests that are read or worked on at once. */
+export const BODIES_LIMIT_BYTES = 256 * 1024 * 1024;
 
 /** A public key of the conservative preset is below 1 MB even without seed compression. */
 export const PUBLIC_KEY_LIMIT_BYTES = 2 * 1024 * 1024;

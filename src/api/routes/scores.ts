@@ -2,12 +2,14 @@
 import type { Request, RequestHandler } from 'express';
 import { RequestError } from '../../errors.ts';
 import type { NodeContext } from '../../operations/context.ts';
-import { scoreEncrypted } from '../../operations/scoreEncrypted.ts';
+import { largestEncryptedRequest, scoreEncrypted } from '../../operations/scoreEncrypted.ts';
 import { scoreTransaction } from '../../operations/scoreTransaction.ts';
 import { callerOf } from '../authenticate.ts';
+import type { BodyRoom } from '../bodyRoom.ts';
 import { parseStrictJson } from '../json.ts';
-import { bodyOf, requestIdOf } from '../requests.ts';
+import { answerLarge, bodyOf, requestIdOf } from '../requests.ts';
 import { CALLER_ID, scoreRequest } from '../schemas.ts';
+import { BINARY_TYPES, ENCRYPTED_LIMIT_BYTES } from './limits.ts';
 
 export function postScore(context: NodeContext): RequestHandler {
   return async (request, response) => {
@@ -45,21 +47,26 @@ function idempotencyKeyOf(request: Request): string | undefined {
   });
 }
 
-export function postEncryptedScores(context: NodeContext): RequestHandler {
-  return async (request, response) => {
-    const { reply, modelHash, audit } = await scoreEncrypted(context, {
-      caller: callerOf(response),
-      requestId: requestIdOf(response),
-      request: bodyOf(request),
-    });
-    response.set({
-      'Veilrisk-Model': modelHash,
-      'Veilrisk-Audit-Index': String(audit.index),
-      'Veilrisk-Audit-Leaf': audit.leafHash,
-    });
-    // Safe: `readBody` has let only the two binary media types through.
-    response
-      .type(request.get('Content-Type')!.split(';', 1)[0])
-      .send(Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength));
-  };
+export function postEncryptedScores(context: NodeContext, room: BodyRoom): RequestHandler {
+  return answerLarge({
+    types: BINARY_TYPES,
+    room,
+    limitBytes: async () => Math.min(await largestEncryptedRequest(context), ENCRYPTED_LIMIT_BYTES),
+    async answer(request, response) {
+      const { reply, modelHash, audit } = await scoreEncrypted(context, {
+        caller: callerOf(response),
+        requestId: requestIdOf(response),
+        request: bodyOf(request),
+      });
+      response.set({
+        'Veilrisk-Model': modelHash,
+        'Veilrisk-Audit-Index': String(audit.index),
+        'Veilrisk-Audit-Leaf': audit.leafHash,
+      });
+      // Safe: `answerLarge` has let only the two binary media types through.
+      response
+        .type(request.get('Content-Type')!.split(';', 1)[0])
+        .send(Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength));
+    },
+  });
 }

@@ -1,0 +1,159 @@
+/** Memory that callers can claim with request bodies: refused unread, bounded over all of them, given back. */
+import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import express from 'express';
+import { openBodyRoom } from '../../src/api/bodyRoom.ts';
+import { answerLarge } from '../../src/api/requests.ts';
+import { type RunningApi, serveApi } from '../../src/api/server.ts';
+import { layoutOf } from '../../src/contract/contract.ts';
+import { largestRequestBytes } from '../../src/encryption/encryption.ts';
+import { openLog } from '../../src/log.ts';
+import { createApiKey } from '../../src/operations/apiKeys.ts';
+import { adoptModel } from '../../src/operations/models.ts';
+import { type EncryptionPool, openEncryptionPool } from '../../src/workers/encryptionPool.ts';
+import { contract, openTestNode, type TestNode, trainedModel } from '../operations/node.ts';
+import { usePostgres } from '../support/postgres.ts';
+
+const postgres = usePostgres();
+const largest = largestRequestBytes(layoutOf(contract).total);
+const ROOM = 256 * 1024 * 1024;
+let pool: EncryptionPool;
+let node: TestNode;
+let api: RunningApi;
+let apiKey: string;
+
+beforeAll(async () => {
+  pool = openEncryptionPool({ threads: 1, timeoutMs: 30_000, queueLimit: 8, log: openLog('test', 'silent') });
+  node = await openTestNode(await postgres.freshDatabase(), pool);
+  await adoptModel(node, { contract, model: trainedModel(), actor: 'test' });
+  api = await serveApi(node, { host: '127.0.0.1', port: 0 });
+  ({ key: apiKey } = await createApiKey(node, { name: 'caller', scopes: ['score', 'keys'], actor: 'test' }));
+  await pool.warmed;
+});
+
+afterAll(async () => {
+  await api?.close();
+  await node?.close();
+  await pool?.close();
+});
+
+interface Reply {
+  status: number | undefined;
+  headers: IncomingHttpHeaders;
+  body: { code?: string };
+}
+
+/** Sends the head of a request and, until told, nothing of its body. */
+function announce(url: string, headers: Record<string, string>) {
+  const sent = httpRequest(url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/octet-stream', ...headers },
+  });
+  const reply = new Promise<Reply>((done, fail) => {
+    sent.on('error', fail);
+    sent.on('response', (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk) => chunks.push(chunk));
+      response.on('end', () => {
+        const { statusCode: status, headers } = response;
+        done({ status, headers, body: JSON.parse(Buffer.concat(chunks).toString()) });
+      });
+    });
+  });
+  reply.catch(() => {});
+  sent.flushHeaders();
+  return { reply, end: (body: string) => sent.end(body), leave: () => sent.destroy() };
+}
+
+describe('a body is refused unread', () => {
+  test.each(['/v1/scores/encrypted', '/v1/keys'])('by %s when the pool takes no job', async (path) => {
+    const closed = openEncryptionPool({ threads: 1, timeoutMs: 30_000, queueLimit: 8, log: openLog('test', 'silent') });
+    await closed.warmed;
+    await closed.close();
+    const full = await serveApi({ ...node, encryption: closed }, { host: '127.0.0.1', port: 0 });
+    try {
+      const { status, headers, body } = await announce(full.url + path, { 'content-length': '1000000' }).reply;
+      expect([status, body.code, headers['retry-after']]).toEqual([503, 'POOL_FULL', '1']);
+    } finally {
+      await full.close();
+    }
+  });
+
+  test('when it is larger than any frame for the champion', async () => {
+    const headers = { 'content-length': String(largest + 1) };
+    const { status, body } = await announce(`${api.url}/v1/scores/encrypted`, headers).reply;
+    expect([status, body.code]).toEqual([413, 'REQUEST_TOO_LARGE']);
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ['announced', { 'content-length': String(largest) }],
+    ['chunked, which count as the largest', { 'transfer-encoding': 'chunked' }],
+  ])('when those of other requests fill the room: %s', async (_name, headers) => {
+    const url = `${api.url}/v1/scores/encrypted`;
+    // One more than fits: nothing of any body is sent, so the only answer is the refusal of that one.
+    const requests = Array.from({ length: Math.floor(ROOM / largest) + 1 }, () => announce(url, headers));
+    const { status, headers: replied, body } = await Promise.race(requests.map(({ reply }) => reply));
+    expect([status, body.code, replied['retry-after']]).toEqual([503, 'POOL_FULL', '1']);
+    for (const { leave } of requests) leave();
+    await expect(roomComesBack(url)).resolves.toBe('FRAME_MALFORMED');
+  });
+});
+
+/** The answer to as much as the room holds, once the node has seen that the others left. */
+async function roomComesBack(url: string): Promise<string | undefined> {
+  const fitting = Math.floor(ROOM / largest);
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const held = Array.from({ length: fitting - 1 }, () => announce(url, { 'content-length': String(largest) }));
+    const last = announce(url, { 'transfer-encoding': 'chunked' });
+    last.end('x');
+    const { body } = await last.reply;
+    for (const { leave } of held) leave();
+    if (body.code !== 'POOL_FULL') return body.code;
+    await new Promise((later) => setTimeout(later, 50));
+  }
+  return 'POOL_FULL';
+}
+
+test('a body counts until its work is done, even when its sender is gone', async () => {
+  const working: (() => void)[] = [];
+  let seenLeaving = () => {};
+  const left = new Promise<void>((done) => {
+    seenLeaving = done;
+  });
+  const answer = answerLarge({
+    types: ['application/octet-stream'],
+    room: openBodyRoom(10),
+    limitBytes: async () => 10,
+    async answer(_request, response) {
+      response.once('close', seenLeaving);
+      await new Promise<void>((done) => working.push(done));
+      response.json({});
+    },
+  });
+  const refuse: express.ErrorRequestHandler = (error, _request, response, _next) => {
+    response.status(503).json({ code: error.code });
+  };
+  const server = express().post('/', answer).use(refuse).listen(0, '127.0.0.1');
+  try {
+    await new Promise((listening) => server.once('listening', listening));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const gone = announce(url, { 'content-length': '6' });
+    gone.end('123456');
+    while (working.length === 0) await new Promise((later) => setTimeout(later, 5));
+    gone.leave();
+    await left;
+    const second = announce(url, { 'content-length': '6' });
+    second.end('123456');
+    expect((await second.reply).body.code).toBe('POOL_FULL');
+    working[0]();
+    const third = announce(url, { 'content-length': '6' });
+    third.end('123456');
+    while (working.length === 1) await new Promise((later) => setTimeout(later, 5));
+    working[1]();
+    expect((await third.reply).status).toBe(200);
+  } finally {
+    server.closeAllConnections();
+    await new Promise((closed) => server.close(closed));
+  }
+});
