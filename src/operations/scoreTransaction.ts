@@ -8,11 +8,12 @@
 
 import { bytesToHex } from '../audit/bytes.ts';
 import { commit, SALT_BYTES } from '../audit/entry.ts';
-import { canonicalBytes, canonicalHash } from '../canonical.ts';
+import { canonicalBytes } from '../canonical.ts';
 import { binRecord } from '../contract/contract.ts';
 import { ContractError } from '../errors.ts';
 import { logitOf, probabilityOf, reasonsFor, riskScore, type ScoreReason } from '../learning/scorecard.ts';
 import type { Caller } from './authentication.ts';
+import { bodyHash } from './bodyHash.ts';
 import type { NodeContext } from './context.ts';
 import { champion, type LoadedModel } from './models.ts';
 import { type Decision, decide, policyHash } from './policy.ts';
@@ -56,7 +57,7 @@ export async function scoreTransaction(
 ): Promise<{ reply: ScoreReply; replayed: boolean }> {
   const { caller, requestId, transaction, id } = request;
   const named = request.idempotencyKey ?? id;
-  const bodyHash = canonicalHash({ transaction, ...(id !== undefined && { id }) });
+  const body = bodyHash(context.subjectKey, { transaction, ...(id !== undefined && { id }) });
   const model = await champion(context);
   const decisionId = newId(context);
   let verdict: Verdict;
@@ -65,9 +66,7 @@ export async function scoreTransaction(
   } catch (error) {
     // A repeated request gets its first reply even when the model, and with it the contract, changed in between.
     const earlier =
-      named !== undefined && error instanceof ContractError
-        ? await findEarlier(context, caller, named, bodyHash)
-        : null;
+      named !== undefined && error instanceof ContractError ? await findEarlier(context, caller, named, body) : null;
     if (earlier === null) throw error;
     return { reply: earlier, replayed: true };
   }
@@ -79,7 +78,7 @@ export async function scoreTransaction(
     id: decisionId,
     apiKey: caller.keyPrefix,
     idempotencyKey: named ?? null,
-    bodyHash,
+    bodyHash: body,
     reply: JSON.stringify(verdict),
     modelHash: model.hash,
     entry: {
@@ -126,9 +125,9 @@ async function findEarlier(
   context: NodeContext,
   caller: Caller,
   idempotencyKey: string,
-  bodyHash: string,
+  body: string,
 ): Promise<ScoreReply | null> {
-  const stored = await context.store.decisions.findReplay(caller.keyPrefix, idempotencyKey, bodyHash);
+  const stored = await context.store.decisions.findReplay(caller.keyPrefix, idempotencyKey, body);
   return stored === null ? null : replyOf(stored);
 }
 
