@@ -1,5 +1,5 @@
 /**
- * Reading the audit log: its signed head, an export, the check of every stored row, and the cross-check with the ledger.
+ * Reading the audit log: its signed head, an export, the check of every stored row, and the cross-check with the ledger (crossCheck.ts).
  *
  * Nothing here trusts the stored hashes: they are recomputed from the entries' bytes and compared.
  */
@@ -9,9 +9,8 @@ import { verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.ts';
 import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
-import { PrivacyError } from '../errors.ts';
 import { HEAD_COLUMNS, type HeadRow, type LogKeeper, tampered } from './auditHead.ts';
-import { RESERVATION_TYPE } from './ledger.ts';
+import { compareWithLog } from './crossCheck.ts';
 import { Sequencer } from './sequencer.ts';
 
 export interface LogHead {
@@ -33,7 +32,7 @@ export interface AuditReader {
   exportLines(): AsyncGenerator<string>;
   /** Recomputes everything from the rows. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */
   fsck(): Promise<LogHead>;
-  /** @throws PrivacyError LEDGER_MISMATCH unless ledger and log hold the same reservations. */
+  /** @throws PrivacyError LEDGER_MISMATCH unless ledger and log hold the same budgets and reservations. */
   ledgerAgreesWithLog(): Promise<void>;
 }
 
@@ -82,7 +81,7 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
         client.release();
       }
     },
-    ledgerAgreesWithLog: () => compareLedger(pool),
+    ledgerAgreesWithLog: () => compareWithLog(pool),
   };
 }
 
@@ -112,39 +111,4 @@ async function* readEntries(db: Queryable, from: number, to: number): AsyncGener
     );
     yield* rows;
   }
-}
-
-async function compareLedger(pool: pg.Pool): Promise<void> {
-  // The predicate is that of a partial index; a nested object of this spelling is sorted out below.
-  const logged = await pool.query<{ bytes: Buffer }>(
-    `SELECT bytes FROM audit_entries WHERE position('"type":"${RESERVATION_TYPE}"'::bytea IN bytes) > 0`,
-  );
-  const inLog = new Map<string, number>();
-  for (const { bytes } of logged.rows) {
-    const { type, outcome, details } = JSON.parse(bytes.toString('utf8'));
-    if (type !== RESERVATION_TYPE || outcome !== 'reserved') continue;
-    inLog.set(nameOf(details.datasetId, details.planId, details.round, details.attempt), details.muSquared);
-  }
-  const held = await pool.query<{ dataset_id: number; plan_id: string; round: number; attempt: number; mu: number }>(
-    `SELECT dataset_id, plan_id, round, attempt, mu_squared::float8 AS mu FROM releases WHERE state <> 'refused'`,
-  );
-  for (const { dataset_id, plan_id, round, attempt, mu } of held.rows) {
-    const name = nameOf(dataset_id, plan_id, round, attempt);
-    const logged = inLog.get(name);
-    if (logged === undefined) throw mismatch(name, 'is in the ledger and not in the audit log');
-    if (Math.abs(logged - mu) > 1e-12 * mu)
-      throw mismatch(name, 'has another loss in the ledger than in the audit log');
-    inLog.delete(name);
-  }
-  for (const name of inLog.keys()) throw mismatch(name, 'is in the audit log and not in the ledger');
-}
-
-const nameOf = (dataset: number, plan: string, round: number, attempt: number): string =>
-  `data set ${dataset}, plan ${plan}, round ${round}, attempt ${attempt}`;
-
-function mismatch(where: string, what: string): PrivacyError {
-  return new PrivacyError('LEDGER_MISMATCH', `A release ${what}: the database was changed or restored in part.`, {
-    where,
-    fix: 'Run `veilrisk audit fsck`, and restore a backup in which both agree; nothing is released until then.',
-  });
 }

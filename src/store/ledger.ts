@@ -131,7 +131,10 @@ export function writeLedger({ db, client }: Session) {
   return {
     ...reader,
     lockBudget,
-    /** Sets the budget of a data set, for the first time or again. The caller records the change in the audit log. */
+    /**
+     * Sets the budget of a data set. The caller appends an entry of BUDGET_TYPE in the same transaction, and takes
+     * `muSquared` from `openBudget`: the cross-check at start requires both.
+     */
     async setBudget(datasetId: number, budget: BudgetRow): Promise<{ previous: BudgetRow | null }> {
       const before = await reader.totals(datasetId);
       const data = { epsilon: budget.epsilon, delta: budget.delta, muSquared: decimal(budget.muSquared) };
@@ -181,6 +184,8 @@ export type LedgerReader = ReturnType<typeof readLedger>;
 export type LedgerWriter = ReturnType<typeof writeLedger>;
 
 export const RESERVATION_TYPE = 'privacy.reserve';
+/** The entry that sets the budget of a data set: details `dataset` (its name) and `budget` {epsilon, delta}. */
+export const BUDGET_TYPE = 'dataset.create';
 
 /**
  * The audit entry of a reservation, appended in its transaction. The cross-check at start reads exactly these details.

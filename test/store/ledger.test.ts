@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { connect } from '../../src/database/connection.ts';
-import { reservationEntry } from '../../src/store/ledger.ts';
+import { openBudget } from '../../src/privacy/budget.ts';
+import { BUDGET_TYPE, reservationEntry } from '../../src/store/ledger.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { type OpenedStore, openStore } from './node.ts';
 
@@ -21,6 +22,18 @@ async function datasetWith({ store }: OpenedStore, muSquared: number, name = 'ca
   return store.transaction(async (tx) => {
     const { id } = await tx.datasets.create({ name, contractHash: 'c'.repeat(64), contract: {} });
     await tx.ledger.setBudget(id, { epsilon: 1, delta: 1e-6, muSquared });
+    return id;
+  });
+}
+
+/** As operations do it: the data set, its budget and the entry of both in one transaction. */
+async function loggedDataset({ store }: OpenedStore, epsilon = 1): Promise<number> {
+  return store.transaction(async (tx) => {
+    const { id } = await tx.datasets.create({ name: 'cards', contractHash: 'c'.repeat(64), contract: {} });
+    const budget = openBudget(epsilon, 1e-6);
+    await tx.ledger.setBudget(id, budget);
+    const details = { dataset: 'cards', budget: { epsilon: budget.epsilon, delta: budget.delta } };
+    await tx.append({ type: BUDGET_TYPE, actor: 'node', outcome: 'ok', details });
     return id;
   });
 }
@@ -69,7 +82,6 @@ describe('ledger', () => {
       payloadSha256: '039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81',
       payload: new Uint8Array([1, 2, 3]),
     });
-    await store.audit.ledgerAgreesWithLog();
   });
 
   test('a release is made once: reserved or committed, it cannot be reserved, settled or lost again', async () => {
@@ -113,7 +125,6 @@ describe('ledger', () => {
     expect(all.filter(({ reserved }) => reserved)).toHaveLength(6);
     expect((await a.store.ledger.totals(id))?.spent).toBeCloseTo(0.9, 12);
     await a.store.audit.fsck();
-    await b.store.audit.ledgerAgreesWithLog();
   });
 
   test('whatever is asked, the sum never exceeds the budget', async () => {
@@ -137,9 +148,10 @@ describe('ledger', () => {
 describe('cross-check with the audit log', () => {
   async function change(url: string, sql: string): Promise<void> {
     const client = await connect(url);
-    await client.query('ALTER TABLE releases DISABLE TRIGGER USER');
+    const tables = ['releases', 'budgets', 'audit_entries'];
+    for (const table of tables) await client.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
     await client.query(sql);
-    await client.query('ALTER TABLE releases ENABLE TRIGGER USER');
+    for (const table of tables) await client.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
     await client.end();
   }
 
@@ -152,14 +164,64 @@ describe('cross-check with the audit log', () => {
       `INSERT INTO releases (dataset_id, plan_id, round, attempt, mu_squared, state, statement)
                SELECT dataset_id, plan_id, 9, 1, mu_squared, 'lost', '{}' FROM releases WHERE round = 1`,
     ],
+    ['left while its budget was raised', 'UPDATE budgets SET mu_squared = mu_squared * 100'],
+    ['left while its budget was renamed', 'UPDATE budgets SET epsilon = 8'],
+    ['left while its budget was removed', 'DELETE FROM budgets'],
+    [
+      'left while another data set got a budget',
+      `INSERT INTO datasets (name, contract_hash, contract_json) VALUES ('new', 'c', '{}');
+               INSERT INTO budgets (dataset_id, epsilon, delta, mu_squared) SELECT max(id), 8, 0.1, 8 FROM datasets`,
+    ],
   ])('a release that was %s is found and the store does not open', async (_, sql) => {
     const node = await open();
-    const id = await datasetWith(node, 1);
-    for (const round of [0, 1, 2]) await reserve(node, id, round, 0.1);
+    const id = await loggedDataset(node, 2);
+    for (const round of [0, 1, 2]) await reserve(node, id, round, 0.01);
     await node.store.audit.ledgerAgreesWithLog();
     await change(node.url, sql);
     await expect(node.store.audit.ledgerAgreesWithLog()).rejects.toMatchObject({ code: 'LEDGER_MISMATCH' });
     await expect(openStore(node.url, node.signer)).rejects.toMatchObject({ code: 'LEDGER_MISMATCH' });
+  });
+
+  test('releases of every state agree with the log of two stores', async () => {
+    const a = await open();
+    const b = await open(a.url, a.signer);
+    const id = await loggedDataset(a, 1);
+    const losses = await Promise.all(Array.from({ length: 8 }, (_, i) => reserve(i % 2 === 0 ? a : b, id, i, 0.01)));
+    expect(losses.filter(({ reserved }) => !reserved)).not.toHaveLength(0);
+    const [first, second] = losses.filter(({ reserved }) => reserved);
+    await a.store.transaction((tx) => tx.ledger.commit(first.release.id, new Uint8Array(1)));
+    await b.store.transaction((tx) => tx.ledger.markLost(second.release.id));
+    await b.store.audit.ledgerAgreesWithLog();
+    await open(a.url, a.signer);
+  });
+
+  test('the budget that counts is the last one that was logged', async () => {
+    const node = await open();
+    const id = await loggedDataset(node, 1);
+    await node.store.transaction(async (tx) => {
+      await tx.ledger.setBudget(id, openBudget(2, 1e-6));
+      const details = { dataset: 'cards', budget: { epsilon: 2, delta: 1e-6 } };
+      await tx.append({ type: BUDGET_TYPE, actor: 'node', outcome: 'ok', details });
+    });
+    await node.store.audit.ledgerAgreesWithLog();
+    await change(node.url, 'UPDATE budgets SET epsilon = 1');
+    await expect(node.store.audit.ledgerAgreesWithLog()).rejects.toMatchObject({
+      code: 'LEDGER_MISMATCH',
+      where: 'budget of data set cards',
+    });
+  });
+
+  test.each([
+    ['no JSON', '"type":"dataset.create" hello'],
+    ['no object', '["type","dataset.create",{"a":1,"type":"dataset.create"}'],
+  ])('an entry that is %s is an error of the log', async (_, text) => {
+    const node = await open();
+    await loggedDataset(node);
+    await change(node.url, `UPDATE audit_entries SET bytes = convert_to('${text}', 'UTF8')`);
+    await expect(node.store.audit.ledgerAgreesWithLog()).rejects.toMatchObject({
+      code: 'AUDIT_LOG_TAMPERED',
+      where: 'index 0',
+    });
   });
 
   test('the database refuses to change or remove releases and to remove budgets', async () => {
