@@ -48,7 +48,7 @@ Ends with an error that names the first bad line when the log was changed, cut o
 
 Examples:
   $ veilrisk audit verify bank-a.log
-  $ veilrisk audit verify bank-a.log --key 'bank-a+1a2b3c4d+AbC...' --checkpoint january.checkpoint`,
+  $ veilrisk audit verify bank-a.log --key 'bank-a/audit+1a2b3c4d+AbC...' --checkpoint january.checkpoint`,
     )
     .action(async (path: string, flags: { key?: string; checkpoint?: string; json?: boolean }) => {
       const report = await verifyLogFile({ path, key: flags.key, checkpointPath: flags.checkpoint });
