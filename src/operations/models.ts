@@ -19,7 +19,9 @@ export interface Adoption {
   model: unknown;
   /** Refuses the model when its hash is another one, e.g. the one that a signature covers. */
   expectedHash?: string | undefined;
-  /** Training plan it came from; null for a model of this bank alone. */
+  /** Refuses the model when its `training` block says something else, e.g. than the plan that this node took part in. */
+  expectedTraining?: Partial<Scorecard['training']> | undefined;
+  /** Training plan it came from, which gives one model; null for a model of this bank alone. */
   planId?: string | null | undefined;
   /** The aggregator's signature and what it covers, as received. */
   evidence?: Uint8Array | null | undefined;
@@ -74,7 +76,8 @@ function cacheOf({ store }: Pick<NodeContext, 'store'>): Cache {
  * Makes a model the champion and retires the one before; model, status and audit entry commit together. Adopting the
  * champion again changes nothing.
  *
- * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH; nothing is written
+ * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH, and MODEL_SIGNATURE for
+ * a second model of one plan; nothing is written
  */
 export async function adoptModel(
   context: NodeContext,
@@ -90,16 +93,20 @@ export async function adoptModel(
     });
   }
   const { training } = scorecard;
+  refuseOtherTraining(training, adoption.expectedTraining ?? {});
+  const planId = adoption.planId ?? null;
   const audit = await context.store.transaction(async (tx) => {
     const { previous } = await tx.models.makeChampion({
       hash,
       contractHash: scorecard.contractHash,
       contract,
       model: scorecard,
-      planId: adoption.planId ?? null,
+      planId,
       evidence: adoption.evidence ?? null,
       adoptedAt: context.clock(),
     });
+    // After `makeChampion`, whose lock keeps a second adoption out until this one has committed or failed.
+    if (planId !== null) refuseSecondModel(planId, hash, await tx.models.list());
     if (previous === hash) return null;
     return tx.append({
       type: 'model.adopt',
@@ -111,7 +118,7 @@ export async function adoptModel(
         contractHash: scorecard.contractHash,
         contract: contract.name,
         contractVersion: contract.version,
-        planId: adoption.planId ?? null,
+        planId,
         planHash: training.planHash,
         previous,
         epsilon: training.epsilon,
@@ -123,6 +130,29 @@ export async function adoptModel(
   cache.held = null;
   cache.adoptions++;
   return { hash, adopted: audit !== null, audit };
+}
+
+/** A model that states less privacy loss, or other sites, than were agreed on is not the one that was trained. */
+function refuseOtherTraining(stated: Scorecard['training'], expected: Partial<Scorecard['training']>): void {
+  // Safe: the keys of a Partial are those of the whole.
+  const names = (Object.keys(expected) as (keyof Scorecard['training'])[]).filter(
+    (name) => expected[name] !== undefined && expected[name] !== stated[name],
+  );
+  if (names.length === 0) return;
+  throw new LearningError('MODEL_INVALID', `The model states another training: ${names.join(', ')}.`, {
+    where: 'model, training',
+    fix: 'Ask the aggregator for the model of the plan that was accepted; the one sent is not to be used.',
+    issues: names.map((name) => ({ field: `training.${name}`, rule: `must be ${expected[name]}, is ${stated[name]}` })),
+  });
+}
+
+function refuseSecondModel(planId: string, hash: string, models: readonly { hash: string; planId: string | null }[]) {
+  const first = models.find((model) => model.planId === planId && model.hash !== hash);
+  if (first === undefined) return;
+  throw new LearningError('MODEL_SIGNATURE', 'The plan has given another model before, and a plan gives one.', {
+    where: `plan ${planId}: model ${first.hash} was adopted, now comes ${hash}`,
+    fix: 'Ask the operator why two models were signed for one plan; the first stays.',
+  });
 }
 
 /** The champion. @throws RequestError NO_MODEL before the first adoption */

@@ -95,9 +95,48 @@ describe('adopting a model', () => {
     expect((await champion(node)).hash).toBe(modelHash(first));
   });
 
+  test('a second model of one plan is refused and nothing is written, the first can be adopted again', async () => {
+    const before = await size();
+    const again = { contract, model: second, planId: 'plan-1', actor: 'aggregator' };
+    await expect(adoptModel(node, again)).rejects.toMatchObject({
+      code: 'MODEL_SIGNATURE',
+      where: expect.stringContaining('plan-1'),
+    });
+    const third = { ...again, model: changed(second, 1) };
+    await expect(adoptModel(node, third)).rejects.toMatchObject({ code: 'MODEL_SIGNATURE' });
+    expect(await size()).toBe(before);
+    expect((await champion(node)).hash).toBe(modelHash(first));
+    expect(await listModels(node)).toHaveLength(2);
+    expect(await adoptModel(node, { ...again, model: first })).toMatchObject({ adopted: false });
+  });
+
+  test('a model that states another training than expected is refused, naming each member', async () => {
+    const { training } = second;
+    const before = await size();
+    const adoption = { contract, model: second, actor: 'aggregator' };
+    const expectedTraining = { ...training, epsilon: training.epsilon / 2, planHash: 'f'.repeat(64) };
+    await expect(adoptModel(node, { ...adoption, expectedTraining })).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+      issues: [{ field: 'training.planHash' }, { field: 'training.epsilon' }],
+    });
+    expect(await size()).toBe(before);
+    await adoptModel(node, { ...adoption, expectedTraining: { epsilon: training.epsilon, mode: training.mode } });
+    expect((await champion(node)).hash).toBe(modelHash(second));
+    await adoptModel(node, { contract, model: first, actor: 'operator' });
+  });
+
   test('two at once leave one champion', async () => {
     await Promise.all([second, first, second].map((model) => adoptModel(node, { contract, model, actor: 'operator' })));
     expect((await listModels(node)).map(({ status }) => status)).toEqual(['champion', 'retired']);
+    await adoptModel(node, { contract, model: first, actor: 'operator' });
+  });
+
+  test('two models of one plan at once leave one', async () => {
+    const models = [3, 4].map((weight) => changed(second, weight));
+    const adoptions = models.map((model) => adoptModel(node, { contract, model, planId: 'race', actor: 'aggregator' }));
+    const outcomes = await Promise.allSettled(adoptions);
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect((await node.store.models.list()).filter(({ planId }) => planId === 'race')).toHaveLength(1);
     await adoptModel(node, { contract, model: first, actor: 'operator' });
   });
 
