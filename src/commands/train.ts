@@ -8,7 +8,7 @@ import {
   planProgress,
   propose,
   publishedModel,
-  readJson,
+  readPlan,
   writePlan,
 } from '../operations/trainingPlans.ts';
 import { integerOption, numberOption } from './options.ts';
@@ -47,7 +47,7 @@ Examples:
       const operator = await openOperator(operatorPaths(flags));
       const { contract } = await readContract(flags.contract);
       const plan = flags.plan
-        ? ((await readJson(flags.plan)) as ReturnType<typeof writePlan>)
+        ? await readPlan(flags.plan)
         : writePlan(operator.roster, { ...flags, contract, expectedRows: flags.rows });
       if (!flags.json) process.stderr.write(`${describePlan(plan).join('\n')}\n`);
       if (flags.dryRun) {

@@ -67,6 +67,11 @@ export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
   });
 }
 
+/** A plan from a file. @throws LearningError TRAINING_INPUT with one issue a rule broken. */
+export async function readPlan(path: string): Promise<TrainingPlan> {
+  return parsePlan(await readJson(path));
+}
+
 /** The privacy statement of a plan, line by line, for people. */
 export function describePlan(plan: TrainingPlan): string[] {
   return privacyStatement(plan).text;

@@ -2,7 +2,7 @@
  * The main job, end to end, on real parts: data through the contract, federated rounds under differential privacy, the
  * signed model at every bank, scores in the clear and encrypted, refusals, and the audit logs verified offline.
  */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { contractHash } from '../../contract/contract.ts';
@@ -120,6 +120,7 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
     const signed = await follow(planId, plan.rounds);
     const model = parseScorecard(signed.model, contract);
     await writeFile(join(keepsakes, 'model.json'), `${JSON.stringify(signed, null, 2)}\n`);
+    await copyFile(consortium.rosterFile, join(keepsakes, 'roster.json'));
     view.note(`model ${signed.evidence.modelHash.slice(0, 16)}… signed by the aggregator`);
     await Promise.all(
       consortium.banks.map(({ part }) =>
@@ -207,7 +208,7 @@ function whereToLook(keepsakes: string, hash: string): string[] {
   return [
     '',
     'Where to look next',
-    `  ${keepsakes}   the signed model, and each bank's audit log with its key; check one yourself:`,
+    `  ${keepsakes}   model, roster, and each bank's audit log with its key; check one yourself:`,
     '  npm run veilrisk -- audit verify .veilrisk/demo/bank-a.log --key "$(cat .veilrisk/demo/bank-a.vkey)"',
     '  npm run demo -- --keep   leave it running and call the REST API',
     `  README.md   the parts, goals and known limitations (contract ${hash.slice(0, 16)}…)`,
