@@ -58,6 +58,8 @@ const OWNERS: Record<string, readonly string[]> = {
   helmet: ['api'],
   '@connectrpc/connect-node': ['federated/aggregator', 'federated/protocol', 'participant'],
   piscina: ['workers'],
+  '@peculiar/x509': ['federated/aggregator'],
+  'reflect-metadata': ['federated/aggregator'],
 };
 
 interface Import {

@@ -47,7 +47,7 @@ export async function serveNode(context: NodeContext, serveApi: ServeApi, flags:
       } else {
         await runParticipant({
           ...{ roster, site: context.name, identity: context.identity, log, signal: stopping.signal },
-          port: openParticipantPort(context, emit),
+          port: openParticipantPort(context, { sites: roster.sites.length, minimumQuorum: roster.minimumQuorum }, emit),
           ...(flags.aggregator === undefined ? {} : { url: flags.aggregator }),
         });
       }

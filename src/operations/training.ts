@@ -1,8 +1,8 @@
 /**
  * The bank's side of training: answers plans, and makes each release in the order that keeps the budget whole.
  *
- * A release is reserved, with its audit entry, in one transaction before any noise is drawn; its bytes are committed in
- * a second one before they leave. The exact sums come before both: a node that stops, or loses its training thread, in
+ * The exact sums are computed first. Then the release is reserved, with its audit entry, in one transaction before any
+ * noise is drawn, and its bytes are committed in a second one before they leave. The exact sums come before both: a node that stops, or loses its training thread, in
  * the middle of a pass over the records has spent nothing. A reservation found without bytes belongs to a process that
  * died: it stays spent, is marked lost, and the release is paid for again or refused. A committed release is repeated
  * byte for byte.
@@ -10,14 +10,13 @@
  * GUARANTEES.md: "Scorecard training", "Budget". Limit: two processes of one node on the same round would each mark the
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
  */
-import type { ModelEvidence } from '../../federated/protocol/client.ts';
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
-import type { TrainingPlan } from '../learning/plan.ts';
+import { parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import { addNoise } from '../learning/site.ts';
-import { type PrivacyStatement, privacyStatement } from '../learning/statement.ts';
-import { checkPlan } from '../participant/policy.ts';
+import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
+import { checkPlan, type RosterFloors } from '../participant/policy.ts';
 import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
 import { requireBudget } from '../privacy/budget.ts';
 import { rationalText } from '../privacy/rational.ts';
@@ -34,40 +33,45 @@ export type NodeEvent =
 
 const ACTOR = 'node';
 
-export function openParticipantPort(context: NodeContext, emit: (event: NodeEvent) => void): ParticipantPort {
+export function openParticipantPort(
+  context: NodeContext,
+  roster: RosterFloors,
+  emit: (event: NodeEvent) => void,
+): ParticipantPort {
   const data = openTrainingData(context);
-  const contracts = new Map<string, Contract>();
+  const { store } = context;
   return {
     async answerPlan(plan, planHash, contract) {
-      contracts.set(plan.id, contract);
-      const verdict = await answer(context, plan, planHash, contract);
-      emit({
-        event: 'plan',
-        plan: plan.id,
-        accepted: verdict.accepted,
-        ...(verdict.accepted ? {} : { code: verdict.code }),
-      });
+      const verdict = await answer(context, roster, plan, planHash, contract);
+      const code = verdict.accepted ? {} : { code: verdict.code };
+      emit({ event: 'plan', plan: plan.id, accepted: verdict.accepted, ...code });
       return verdict;
     },
     async release(task) {
-      contracts.set(task.plan.id, task.contract);
       const started = performance.now();
       const released = await release(context, data, task);
       emit({ event: 'release', plan: task.plan.id, round: task.round, ms: Math.round(performance.now() - started) });
       return released;
     },
     async adopt(model, evidence) {
-      const contract = contracts.get(evidence.planId) ?? (await contractOf(context, evidence));
+      const plan = await store.plans.find(evidence.planId);
+      // The end of a plan comes again after a lost reply; by then a newer model may be champion.
+      if (plan?.state === 'completed' && plan.hash === evidence.planHash) return;
+      const dataset = plan?.datasetId == null ? null : await store.datasets.byId(plan.datasetId);
+      if (plan?.state !== 'accepted' || plan.hash !== evidence.planHash || dataset === null) {
+        throw notAccepted(evidence.planId);
+      }
+      const { mode, sites, rounds, epsilon, delta } = parsePlan(plan.plan);
       await adoptModel(context, {
-        ...{ contract, model, expectedHash: evidence.modelHash, planId: evidence.planId },
+        ...{ contract: dataset.contract, model, expectedHash: evidence.modelHash, planId: evidence.planId },
+        expectedTraining: { planHash: evidence.planHash, mode, sites, rounds, epsilon, delta },
         evidence: new TextEncoder().encode(JSON.stringify(evidence)),
         actor: 'aggregator',
       });
       emit({ event: 'model', plan: evidence.planId, hash: evidence.modelHash });
     },
     async planEnded(planId, state, reason) {
-      contracts.delete(planId);
-      await context.store.transaction(async (tx) => {
+      await store.transaction(async (tx) => {
         if (!(await tx.plans.end(planId, state, reason))) return;
         await tx.append({ type: 'plan.ended', actor: 'aggregator', outcome: state, details: { planId, reason } });
       });
@@ -78,6 +82,7 @@ export function openParticipantPort(context: NodeContext, emit: (event: NodeEven
 /** Decides on a plan once; asked again, the same answer. The decision and its audit entry commit together. */
 async function answer(
   context: NodeContext,
+  roster: RosterFloors,
   plan: TrainingPlan,
   planHash: string,
   contract: Contract,
@@ -116,13 +121,13 @@ async function answer(
   return verdict;
 
   async function decide(): Promise<PlanVerdict> {
-    const verdict = checkPlan(participation, plan);
+    const verdict = checkPlan(participation, roster, plan);
     if (!verdict.accepted) return verdict;
     // The declared sensitivity rests on these two numbers being those of the contract.
     if (plan.fields !== contract.fields.length || plan.maxRecordsPerSubject !== contract.maxRecordsPerSubject) {
       return refusal('PLAN_MISMATCH', 'The plan and its contract disagree on fields or records per customer.');
     }
-    if (dataset === null || dataset.records === 0) {
+    if (dataset === null) {
       return refusal('NO_DATA', 'This node holds no data under the contract of the plan.');
     }
     const totals = await store.ledger.totals(dataset.id);
@@ -131,7 +136,9 @@ async function answer(
       requireBudget(totals.budget, totals.spent, privacyStatement(plan).muSquaredTotal, dataset.name);
     } catch (error) {
       if (!(error instanceof PrivacyError)) throw error;
-      return refusal(error.code, `${error.message}.`);
+      context.log.warn({ plan: plan.id, code: error.code }, error.message);
+      // What was spent before is the bank's own matter; the plan's cost is public.
+      return refusal(error.code, `The bank cannot pay epsilon ${plan.epsilon} at delta ${plan.delta} for this plan.`);
     }
     return { accepted: true };
   }
@@ -156,8 +163,8 @@ async function release(
   const { store } = context;
   const { total } = layoutOf(contract);
   const accepted = await store.plans.find(plan.id);
-  if (accepted === null || accepted.state === 'refused' || accepted.hash !== planHash || accepted.datasetId === null) {
-    throw new LearningError('TRAINING_INPUT', 'The node has not accepted this plan.', { where: plan.id });
+  if (accepted?.state !== 'accepted' || accepted.hash !== planHash || accepted.datasetId === null) {
+    throw notAccepted(plan.id);
   }
   const { datasetId } = accepted;
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
@@ -166,6 +173,8 @@ async function release(
     return { histogram: decodeHistogram(earlier.payload, total), releaseId: earlier.id };
   }
   const statement = privacyStatement(plan);
+  if (earlier?.state === 'refused') await requireRoom(context, datasetId, statement.releases[round]);
+  // Whatever can fail without noise comes before the reservation: it must not cost anything.
   const rows = await data.load(datasetId, contract);
   const isCount = round === 0 || model === null;
   const exact = isCount ? await context.training.counts(rows) : await context.training.gradient(rows, model, plan);
@@ -195,6 +204,8 @@ async function reserve(
   const { name, muSquared } = statement.releases[round];
   const { sigmaCount, sigmaRound } = statement;
   const outcome = await store.transaction(async (tx) => {
+    // The budget before the log: every reservation takes the two locks in this order.
+    await tx.ledger.lockBudget(datasetId);
     if (earlier?.state === 'reserved') {
       await tx.ledger.markLost(earlier.id);
       await tx.append({
@@ -247,14 +258,14 @@ function requireSameState(earlier: ReleaseRow, { stateHash, round }: ReleaseTask
   });
 }
 
-async function contractOf({ store }: NodeContext, { planId }: ModelEvidence): Promise<Contract> {
-  const plan = await store.plans.find(planId);
-  const dataset = plan?.datasetId == null ? null : await store.datasets.byId(plan.datasetId);
-  if (dataset === null) {
-    throw new LearningError('MODEL_CONTRACT_MISMATCH', 'The node has not accepted the plan of this model.', {
-      where: planId,
-    });
-  }
-  // Safe: a data set's contract was parsed before it was stored.
-  return dataset.contract as Contract;
+/** Repeats a refusal without recording it again, as long as the budget has not changed. */
+async function requireRoom({ store }: NodeContext, datasetId: number, { name, muSquared }: Release): Promise<void> {
+  const totals = await store.ledger.totals(datasetId);
+  if (totals !== null) requireBudget(totals.budget, totals.spent, muSquared, name);
+}
+
+function notAccepted(planId: string): LearningError {
+  return new LearningError('TRAINING_INPUT', 'The node has not accepted this plan, or it has ended.', {
+    where: planId,
+  });
 }

@@ -55,13 +55,25 @@ export function parseParticipationPolicy(json: unknown): ParticipationPolicy {
   });
 }
 
+/** What the roster promises every site, whoever runs the aggregator. */
+export interface RosterFloors {
+  readonly sites: number;
+  readonly minimumQuorum: number;
+}
+
 /** The first floor a plan breaks, with a reason that may be sent to the operator, or acceptance. */
-export function checkPlan(policy: ParticipationPolicy, plan: TrainingPlan): PolicyVerdict {
+export function checkPlan(policy: ParticipationPolicy, roster: RosterFloors, plan: TrainingPlan): PolicyVerdict {
   const refuse = (code: PolicyRefusalCode, reason: string): PolicyVerdict => ({ accepted: false, code, reason });
   // Safe: widened on purpose, a later version of the plan may name another mode.
   if ((plan.mode as string) !== 'site') return refuse('POLICY_MODE', 'Only trust mode "site" is accepted.');
   if (policy.allowedContracts !== 'any' && !policy.allowedContracts.includes(plan.contractHash)) {
     return refuse('POLICY_CONTRACT', 'The contract of the plan is not on the list of allowed contracts.');
+  }
+  if (plan.sites !== roster.sites || plan.quorum < roster.minimumQuorum) {
+    return refuse(
+      'POLICY_ROSTER',
+      `The roster has ${roster.sites} sites and a quorum of at least ${roster.minimumQuorum}.`,
+    );
   }
   if (plan.quorum < policy.minimumParticipants) {
     return refuse('POLICY_PARTICIPANTS', `The quorum ${plan.quorum} is below the floor ${policy.minimumParticipants}.`);

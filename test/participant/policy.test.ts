@@ -13,23 +13,27 @@ const policy = parseParticipationPolicy({
   allowedContracts: [plan.contractHash],
 });
 
+const roster = { sites: 4, minimumQuorum: 2 };
+
 describe('policy', () => {
   test('accepts a plan at exactly its floors', () => {
-    expect(checkPlan(policy, plan)).toEqual({ accepted: true });
-    expect(checkPlan({ ...policy, allowedContracts: 'any' }, { ...plan, contractHash: '0'.repeat(64) }).accepted).toBe(
-      true,
-    );
+    expect(checkPlan(policy, roster, plan)).toEqual({ accepted: true });
+    expect(
+      checkPlan({ ...policy, allowedContracts: 'any' }, roster, { ...plan, contractHash: '0'.repeat(64) }).accepted,
+    ).toBe(true);
   });
 
   test.each<[string, Partial<TrainingPlan>]>([
     ['POLICY_CONTRACT', { contractHash: '0'.repeat(64) }],
     ['POLICY_PARTICIPANTS', { quorum: 2 }],
+    ['POLICY_ROSTER', { quorum: 1 }],
+    ['POLICY_ROSTER', { sites: 5 }],
     ['POLICY_EPSILON', { epsilon: 1.0001 }],
     ['POLICY_EPSILON', { epsilon: Number.NaN }],
     ['POLICY_DELTA', { delta: 2e-6 }],
     ['POLICY_MODE', JSON.parse('{"mode":"sum"}')],
   ])('refuses with %s', (code, changes) => {
-    expect(checkPlan(policy, { ...plan, ...changes })).toMatchObject({ accepted: false, code });
+    expect(checkPlan(policy, roster, { ...plan, ...changes })).toMatchObject({ accepted: false, code });
   });
 
   test.each([
