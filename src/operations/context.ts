@@ -17,6 +17,7 @@ import { type Log, openLog } from '../log.ts';
 import { type ParticipationPolicy, parseParticipationPolicy } from '../participant/policy.ts';
 import { type Budget, openBudget } from '../privacy/budget.ts';
 import { type RandomSource, systemRandom } from '../random.ts';
+import { fileAnchor } from '../store/anchor.ts';
 import { type NodeStore, openNodeStore } from '../store/nodeStore.ts';
 import { type EncryptionPool, openEncryptionPool } from '../workers/encryptionPool.ts';
 import { openTrainingPool, type TrainingPool } from '../workers/trainingPool.ts';
@@ -63,6 +64,7 @@ const FILES = {
   node: 'node.json',
   identity: 'identity.pem',
   log: 'log.pem',
+  anchor: 'audit.checkpoint',
   subject: 'subject.key',
   participation: 'participation-policy.json',
   decision: 'decision-policy.json',
@@ -141,7 +143,8 @@ export async function openNode(settings: Settings, flags: NodeFlags): Promise<No
     for (const closer of closers.splice(0).reverse()) await closer();
   };
   try {
-    const store = await openNodeStore({ url: url ?? server?.url ?? '', logSigner: logSigner(id, logKey) });
+    const anchor = fileAnchor(join(dir, FILES.anchor));
+    const store = await openNodeStore({ url: url ?? server?.url ?? '', logSigner: logSigner(id, logKey), anchor });
     closers.push(() => store.close());
     const card = { name: id, publicKey: identity.publicKey, logVerifierKey: store.audit.verifierKey };
     await store.transaction((tx) => tx.identity.claim(card));

@@ -5,6 +5,7 @@
  * the log never becomes shorter, so neither a rewritten history nor an older head put back is continued and signed.
  * Limit: a head put back while no process is running is found by the anchor (anchor.ts) only.
  */
+import type pg from 'pg';
 import { equalBytes } from '../audit/bytes.ts';
 import { type Checkpoint, verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type LogSigner, parseVerifierKey, type VerifierKey } from '../audit/note.ts';
@@ -18,7 +19,23 @@ export interface HeadRow {
   checkpoint: string;
 }
 
-export const HEAD_COLUMNS = 'size::float8 AS size, range, root, checkpoint';
+const SELECT_HEAD = 'SELECT size::float8 AS size, range, root, checkpoint FROM audit_head WHERE id = 1';
+const LOCK_HEAD = { name: 'veilrisk-lock-head', text: `${SELECT_HEAD} FOR UPDATE` };
+
+/** As it is stored, unchecked. @throws AuditError AUDIT_LOG_TAMPERED when it is missing. */
+export async function readHeadRow(db: Pick<pg.ClientBase, 'query'>): Promise<HeadRow> {
+  return onlyRow(await db.query<HeadRow>(SELECT_HEAD));
+}
+
+/** The same, held until the transaction ends. */
+export async function lockHeadRow(db: Pick<pg.ClientBase, 'query'>): Promise<HeadRow> {
+  return onlyRow(await db.query<HeadRow>(LOCK_HEAD));
+}
+
+function onlyRow({ rows }: { rows: HeadRow[] }): HeadRow {
+  if (rows.length === 0) throw tampered('its head is missing', 'head');
+  return rows[0];
+}
 
 /** The log's signing key, and the newest head this process has seen. One for each open store. */
 export class LogKeeper {
@@ -31,6 +48,11 @@ export class LogKeeper {
     this.#key = parseVerifierKey(signer.verifierKey);
   }
 
+  /** The newest head this process has seen committed, or null. */
+  get newest(): Checkpoint | null {
+    return this.#newest;
+  }
+
   /** A checkpoint signed with our key. @throws AuditError AUDIT_SIGNATURE_INVALID, AUDIT_NOTE_MALFORMED. */
   verify(note: string): Promise<Checkpoint> {
     return verifyCheckpoint(note, this.#key);
@@ -38,26 +60,24 @@ export class LogKeeper {
 
   /**
    * The tree state of a stored head.
-   * @param row as committed: the caller has it locked, or reads what others committed.
+   * @param floor what the head must not be older than; for a row read without its lock, `newest` from before the read.
    * @throws AuditError AUDIT_LOG_TAMPERED, AUDIT_SIGNATURE_INVALID when it is not the one our key signed.
    */
-  async check(row: HeadRow | undefined): Promise<CompactRange> {
-    if (row === undefined) throw tampered('its head is missing', 'head');
+  async check(row: HeadRow, floor: Checkpoint | null): Promise<CompactRange> {
     const { size, range: packed, root, checkpoint } = row;
     const signed = await this.verify(checkpoint);
     const range = CompactRange.unpack(size, packed);
     if (signed.size !== size || !equalBytes(signed.root, root) || !equalBytes(range.root(), root)) {
       throw tampered('the stored head differs from the checkpoint it is signed with', 'head');
     }
-    const newest = this.#newest;
-    if (newest !== null && (size < newest.size || (size === newest.size && !equalBytes(root, newest.root)))) {
-      throw tampered(`it had ${newest.size} entries, and an older head was put back`, 'head');
+    if (floor !== null && (size < floor.size || (size === floor.size && !equalBytes(root, floor.root)))) {
+      throw tampered(`it had ${floor.size} entries, and an older head was put back`, 'head');
     }
-    this.#newest = signed;
+    this.committed(signed);
     return range;
   }
 
-  /** What this process has just committed counts as seen. */
+  /** A committed head, ours or another process's, counts as seen. */
   committed(head: Checkpoint): void {
     if (this.#newest === null || head.size > this.#newest.size) this.#newest = head;
   }

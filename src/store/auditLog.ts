@@ -9,7 +9,7 @@ import { verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.ts';
 import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
-import { HEAD_COLUMNS, type HeadRow, type LogKeeper, tampered } from './auditHead.ts';
+import { type LogKeeper, readHeadRow, tampered } from './auditHead.ts';
 import { compareWithLog } from './crossCheck.ts';
 import { Sequencer } from './sequencer.ts';
 
@@ -45,10 +45,10 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
   return {
     origin,
     verifierKey,
-    head: () => readHead(pool),
+    head: () => readHeadRow(pool),
     entries: (from, to) => readEntries(pool, from, to),
     async *exportLines() {
-      const { size, checkpoint } = await readHead(pool);
+      const { size, checkpoint } = await readHeadRow(pool);
       yield headerLine({ origin, verifierKey, checkpoint });
       for await (const entry of readEntries(pool, 0, size)) yield entryLine(entry);
     },
@@ -57,7 +57,7 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
       try {
         // One snapshot, so that entries appended meanwhile are not taken for strangers.
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-        const head = await readHead(client);
+        const head = await readHeadRow(client);
         const checkpoint = await verifyCheckpoint(head.checkpoint, key);
         if (checkpoint.size !== head.size || !equalBytes(checkpoint.root, head.root)) {
           throw tampered('the stored head differs from the checkpoint it is signed with', 'head');
@@ -91,16 +91,7 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
  */
 export async function openLog(pool: pg.Pool, keeper: LogKeeper): Promise<void> {
   await Sequencer.createHead(pool, keeper.signer);
-  const { rows } = await pool.query<HeadRow>(`SELECT ${HEAD_COLUMNS} FROM audit_head WHERE id = 1`);
-  await keeper.check(rows[0]);
-}
-
-async function readHead(db: Queryable): Promise<LogHead> {
-  const { rows } = await db.query<LogHead>(
-    'SELECT size::float8 AS size, root, checkpoint FROM audit_head WHERE id = 1',
-  );
-  if (rows.length === 0) throw tampered('its head is missing', 'head');
-  return rows[0];
+  await keeper.check(await readHeadRow(pool), null);
 }
 
 async function* readEntries(db: Queryable, from: number, to: number): AsyncGenerator<ExportedEntry> {

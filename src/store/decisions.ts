@@ -10,6 +10,7 @@ import { bytesToHex } from '../audit/bytes.ts';
 import { type EntryDraft, entryBytes } from '../audit/entry.ts';
 import { leafHash } from '../audit/tree.ts';
 import { StoreError } from '../errors.ts';
+import { type AnchorKeeper, needsAnchor } from './anchor.ts';
 import type { LogKeeper } from './auditHead.ts';
 import type { PersonalValue } from './personal.ts';
 import { type AuditPosition, Sequencer } from './sequencer.ts';
@@ -42,6 +43,8 @@ export interface RecordedDecision extends AuditPosition {
 interface Item {
   bytes: Uint8Array;
   decision: DecisionDraft | null;
+  /** The call resolves only when its checkpoint is kept outside the database as well. */
+  anchored: boolean;
   done(result: RecordedDecision): void;
   fail(error: unknown): void;
 }
@@ -80,11 +83,13 @@ export class DecisionRecorder {
   readonly #pool: pg.Pool;
   readonly #keeper: LogKeeper;
   readonly #waiting: Item[] = [];
+  readonly #anchor: AnchorKeeper | null;
   #running: Promise<void> | null = null;
 
-  constructor(pool: pg.Pool, keeper: LogKeeper) {
+  constructor(pool: pg.Pool, keeper: LogKeeper, anchor: AnchorKeeper | null = null) {
     this.#pool = pool;
     this.#keeper = keeper;
+    this.#anchor = anchor;
   }
 
   /**
@@ -93,12 +98,12 @@ export class DecisionRecorder {
    *   DATABASE_UNAVAILABLE; AuditError AUDIT_ENTRY_INVALID.
    */
   async record(decision: DecisionDraft): Promise<RecordedDecision> {
-    return this.#enqueue(entryBytes(decision.entry, new Date()), decision);
+    return this.#enqueue(entryBytes(decision.entry, new Date()), decision, false);
   }
 
   /** Appends an entry that stands alone, e.g. a refusal; resolves when it is durable. */
   async append(entry: EntryDraft): Promise<AuditPosition> {
-    const { index, leafHash } = await this.#enqueue(entryBytes(entry, new Date()), null);
+    const { index, leafHash } = await this.#enqueue(entryBytes(entry, new Date()), null, needsAnchor(entry));
     return { index, leafHash };
   }
 
@@ -113,9 +118,9 @@ export class DecisionRecorder {
     while (this.#running !== null) await this.#running;
   }
 
-  #enqueue(bytes: Uint8Array, decision: DecisionDraft | null): Promise<RecordedDecision> {
+  #enqueue(bytes: Uint8Array, decision: DecisionDraft | null, anchored: boolean): Promise<RecordedDecision> {
     return new Promise((done, fail) => {
-      this.#waiting.push({ bytes, decision, done, fail });
+      this.#waiting.push({ bytes, decision, anchored, done, fail });
       this.#running ??= this.#run().finally(() => {
         this.#running = null;
       });
@@ -128,7 +133,10 @@ export class DecisionRecorder {
     while (this.#waiting.length > 0) {
       const group = this.#waiting.splice(0, MOST_IN_GROUP);
       try {
-        for (const settle of await this.#commit(group)) settle();
+        const settled = await this.#commit(group);
+        if (group.some(({ anchored }) => anchored)) await this.#anchor?.write();
+        else this.#anchor?.writeLater();
+        for (const settle of settled) settle();
       } catch (error) {
         const mapped = asStoreError(error);
         for (const item of group) item.fail(mapped);

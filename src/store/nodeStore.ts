@@ -10,6 +10,7 @@ import { type EntryDraft, entryBytes } from '../audit/entry.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { openPool } from '../database/connection.ts';
 import { applyMigrations } from '../database/migrations.ts';
+import { type Anchor, AnchorKeeper } from './anchor.ts';
 import { LogKeeper } from './auditHead.ts';
 import { type AuditReader, openLog, readAudit } from './auditLog.ts';
 import { type DatasetReader, type DatasetWriter, readDatasets, writeDatasets } from './datasets.ts';
@@ -90,16 +91,23 @@ export interface NodeStore {
 /**
  * Applies pending migrations and opens the store.
  * @throws StoreError DATABASE_UNAVAILABLE, DATABASE_SCHEMA_NEWER; AuditError AUDIT_SIGNATURE_INVALID when the log was
- *   signed with another key, AUDIT_LOG_TAMPERED; PrivacyError LEDGER_MISMATCH.
+ *   signed with another key, AUDIT_LOG_TAMPERED, also for a log older than the anchor; PrivacyError LEDGER_MISMATCH.
  */
-export async function openNodeStore(options: { url: string; logSigner: LogSigner }): Promise<NodeStore> {
+export async function openNodeStore(options: {
+  url: string;
+  logSigner: LogSigner;
+  /** Keeps the newest checkpoint outside the database; without one a database that was set back is not noticed. */
+  anchor?: Anchor;
+}): Promise<NodeStore> {
   const { url, logSigner } = options;
   await applyMigrations(url, NODE_MIGRATIONS);
   const pool = await openPool(url);
   const audit = readAudit(pool, logSigner);
   const keeper = new LogKeeper(logSigner);
+  const anchor = options.anchor === undefined ? null : new AnchorKeeper(pool, keeper, options.anchor);
   try {
     await openLog(pool, keeper);
+    await anchor?.open();
     await audit.ledgerAgreesWithLog();
   } catch (error) {
     await pool.end();
@@ -107,7 +115,7 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
   }
   const database = new Database(pool);
   const { prisma } = database;
-  const decisions = new DecisionRecorder(pool, keeper);
+  const decisions = new DecisionRecorder(pool, keeper, anchor);
   return {
     async transaction(work, limits) {
       let sequencer: Sequencer | undefined;
@@ -129,7 +137,8 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
         await log.finish();
         return result;
       }, limits);
-      sequencer?.committed();
+      // Before the caller goes on: what it reserved is known outside the database too.
+      if (sequencer?.committed()) await anchor?.write();
       return result;
     },
     datasets: readDatasets(prisma),
@@ -149,6 +158,7 @@ export async function openNodeStore(options: { url: string; logSigner: LogSigner
       ),
     async close() {
       await decisions.drain();
+      await anchor?.close();
       await database.close();
     },
   };

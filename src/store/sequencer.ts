@@ -11,7 +11,7 @@ import { bytesToHex } from '../audit/bytes.ts';
 import { type Checkpoint, signCheckpoint } from '../audit/checkpoint.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { CompactRange, leafHash } from '../audit/tree.ts';
-import { HEAD_COLUMNS, type HeadRow, type LogKeeper } from './auditHead.ts';
+import { type LogKeeper, lockHeadRow } from './auditHead.ts';
 
 /** Where an entry is in the log. */
 export interface AuditPosition {
@@ -21,10 +21,6 @@ export interface AuditPosition {
   leafHash: string;
 }
 
-const LOCK_HEAD = {
-  name: 'veilrisk-lock-head',
-  text: `SELECT ${HEAD_COLUMNS} FROM audit_head WHERE id = 1 FOR UPDATE`,
-};
 const INSERT = {
   name: 'veilrisk-insert-entries',
   text: 'INSERT INTO audit_entries (index, node, bytes) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[])',
@@ -64,8 +60,8 @@ export class Sequencer {
    */
   async lock(): Promise<CompactRange> {
     if (this.#range !== null) return this.#range;
-    const { rows } = await this.#client.query<HeadRow>(LOCK_HEAD);
-    this.#range = await this.#keeper.check(rows[0]);
+    const head = await lockHeadRow(this.#client);
+    this.#range = await this.#keeper.check(head, this.#keeper.newest);
     return this.#range;
   }
 
@@ -99,9 +95,11 @@ export class Sequencer {
     this.#appended = false;
   }
 
-  /** To be called after COMMIT. */
-  committed(): void {
-    if (this.#signed !== null) this.#keeper.committed(this.#signed);
+  /** To be called after COMMIT; true when something was appended. */
+  committed(): boolean {
+    if (this.#signed === null) return false;
+    this.#keeper.committed(this.#signed);
+    return true;
   }
 }
 
