@@ -14,6 +14,7 @@ import type { StoreTransaction } from '../store/nodeStore.ts';
 import type { NewRecord } from '../store/records.ts';
 import type { NodeContext } from './context.ts';
 import type { ContractFile } from './contracts.ts';
+import { committed, opening } from './openings.ts';
 import { fingerprintFile, type Progress, type RejectedRow, readRows } from './readRows.ts';
 import { subjectTags } from './subjectTag.ts';
 
@@ -64,7 +65,7 @@ const TRANSACTION_MS = 12 * 3_600_000;
  * Fails as `recordsOf` does, and with CONTRACT_HASH_MISMATCH when the data set was made with another contract.
  */
 export async function importRecords(
-  context: Pick<NodeContext, 'store' | 'subjectKey' | 'budget'>,
+  context: Pick<NodeContext, 'store' | 'subjectKey' | 'budget' | 'random'>,
   request: ImportRequest,
 ): Promise<ImportReport> {
   const { contractFile, path } = request;
@@ -98,7 +99,7 @@ export async function importRecords(
         const { accepted, rejected, clamped } = tally;
         const counts = { rowsRead: accepted + rejected, rowsKept: accepted, rowsBad: rejected, clamped };
         await tx.datasets.finishImport(started.id, counts);
-        // Last: the log's lock is held from here to the commit. Labels are not counted here; the log is shown to others.
+        // Last: the log's lock is held from here to the commit.
         if (isNew) {
           const { epsilon, delta } = context.budget;
           await tx.ledger.setBudget(dataset.id, context.budget);
@@ -109,12 +110,17 @@ export async function importRecords(
             details: { dataset: name, contractHash: hash, budget: { epsilon, delta } },
           });
         }
+        // Exact counts and the file's hash are functions of private data without noise, and the log is shown to others.
+        const openings = { counts: opening(context.random, counts), file: opening(context.random, { fileSha256 }) };
         const { index } = await tx.append({
           type: 'dataset.import',
           actor: 'node',
           outcome: 'ok',
-          details: { dataset: name, contractHash: hash, fileSha256, ...counts },
+          details: { dataset: name, contractHash: hash },
+          commitments: { counts: committed(openings.counts), file: committed(openings.file) },
         });
+        const personal = Object.entries(openings).map(([name, each]) => ({ name, ...each, subject: null }));
+        await tx.personal.put(index, personal);
         return {
           ...common,
           alreadyImported: false,

@@ -7,8 +7,6 @@
  */
 
 import { bytesToHex } from '../audit/bytes.ts';
-import { commit, SALT_BYTES } from '../audit/entry.ts';
-import { canonicalBytes } from '../canonical.ts';
 import { binRecord } from '../contract/contract.ts';
 import { ContractError } from '../errors.ts';
 import { logitOf, probabilityOf, reasonsFor, riskScore, type ScoreReason } from '../learning/scorecard.ts';
@@ -16,6 +14,7 @@ import type { Caller } from './authentication.ts';
 import { bodyHash } from './bodyHash.ts';
 import type { NodeContext } from './context.ts';
 import { champion, type LoadedModel } from './models.ts';
+import { committed, opening } from './openings.ts';
 import { type Decision, decide, policyHash } from './policy.ts';
 
 export interface ScoreRequest {
@@ -71,8 +70,12 @@ export async function scoreTransaction(
     return { reply: earlier, replayed: true };
   }
   const openings = {
-    transaction: opening(context, transaction),
-    result: opening(context, { score: verdict.score, probability: verdict.probability, reasons: verdict.reasons }),
+    transaction: opening(context.random, transaction),
+    result: opening(context.random, {
+      score: verdict.score,
+      probability: verdict.probability,
+      reasons: verdict.reasons,
+    }),
   };
   const stored = await context.store.decisions.record({
     id: decisionId,
@@ -91,11 +94,11 @@ export async function scoreTransaction(
       reasonCodes: verdict.reasons.filter(({ direction }) => direction === 'raises').map(({ code }) => code),
       details: { decision: decisionId },
       commitments: {
-        transaction: commit(openings.transaction.salt, openings.transaction.value),
-        result: commit(openings.result.salt, openings.result.value),
+        transaction: committed(openings.transaction),
+        result: committed(openings.result),
       },
     },
-    personal: Object.entries(openings).map(([name, { salt, value }]) => ({ name, salt, value, subject: null })),
+    personal: Object.entries(openings).map(([name, each]) => ({ name, ...each, subject: null })),
   });
   return { reply: replyOf(stored), replayed: stored.replayed };
 }
@@ -135,12 +138,6 @@ function replyOf({ reply, index, leafHash }: { reply: string; index: number; lea
   // Safe: written by this file only, as JSON of a verdict.
   const verdict = JSON.parse(reply) as Verdict;
   return { ...verdict, audit: { index, leafHash } };
-}
-
-function opening(context: NodeContext, value: object): { salt: Uint8Array; value: Uint8Array } {
-  const salt = new Uint8Array(SALT_BYTES);
-  context.random.fill(salt);
-  return { salt, value: canonicalBytes(value) };
 }
 
 /** 32 hexadecimal digits, random: tells nothing about how many decisions there are. */

@@ -6,6 +6,7 @@ import { createLogSigner } from '../../src/audit/note.ts';
 import { readContract } from '../../src/operations/contracts.ts';
 import { importRecords } from '../../src/operations/importRecords.ts';
 import { openBudget } from '../../src/privacy/budget.ts';
+import { systemRandom } from '../../src/random.ts';
 import { openNodeStore } from '../../src/store/nodeStore.ts';
 
 const [url, privateKey, publicKey, path] = process.argv.slice(2);
@@ -17,7 +18,7 @@ const keys = {
 const store = await openNodeStore({ url, logSigner: await createLogSigner('test.example/audit', keys) });
 let told = false;
 const report = await importRecords(
-  { store, subjectKey: new Uint8Array(32).fill(7), budget: openBudget(1, 1e-6) },
+  { store, subjectKey: new Uint8Array(32).fill(7), budget: openBudget(1, 1e-6), random: systemRandom() },
   {
     contractFile: await readContract('demo-transactions'),
     path,

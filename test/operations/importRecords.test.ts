@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { commit } from '../../src/audit/entry.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import { connect } from '../../src/database/connection.ts';
 import type { ContractFile } from '../../src/operations/contracts.ts';
@@ -13,6 +14,7 @@ import { simulateToFile } from '../../src/operations/simulate.ts';
 import { subjectTags } from '../../src/operations/subjectTag.ts';
 import { exampleDocument } from '../contract/example.ts';
 import { usePostgres } from '../support/postgres.ts';
+import { auditEntries, personalRows } from './audit.ts';
 import { openTestNode, type TestNode } from './node.ts';
 
 const postgres = usePostgres();
@@ -71,6 +73,29 @@ describe('an import', () => {
     const held = await stored('budgeted');
     const totals = await node.store.ledger.totals(held!.dataset.id);
     expect(totals).toMatchObject({ budget: { epsilon: node.budget.epsilon, delta: node.budget.delta }, spent: 0 });
+  });
+
+  test('says in the log which data set and contract, and commits to counts and file', async () => {
+    const report = await run(good, { dataset: 'logged' });
+    const [entry] = await auditEntries(node, report.auditIndex!, 1);
+    expect(entry.body).toMatchObject({ type: 'dataset.import', actor: 'node', outcome: 'ok' });
+    expect(entry.body.details).toEqual({ dataset: 'logged', contractHash: contractFile().hash });
+    const personal = await personalRows(node, report.auditIndex!);
+    const opened = personal.map(({ name, value }) => [name, JSON.parse(Buffer.from(value).toString())]);
+    expect(opened).toEqual([
+      ['counts', { rowsRead: 3, rowsKept: 3, rowsBad: 0, clamped: 1 }],
+      ['file', { fileSha256: report.fileSha256 }],
+    ]);
+    for (const { name, salt, value } of personal) {
+      expect(salt).toHaveLength(32);
+      expect(entry.body.commitments?.[name]).toBe(commit(salt, value));
+    }
+    expect(Object.keys(entry.body.commitments ?? {}).sort()).toEqual(['counts', 'file']);
+    const { size } = await node.store.audit.head();
+    for (const { body } of await auditEntries(node, 0, size)) {
+      expect(JSON.stringify(body)).not.toMatch(/rowsRead|rowsKept|rowsBad|clamped|fileSha256/);
+      expect(JSON.stringify(body)).not.toContain(report.fileSha256);
+    }
   });
 
   test('of the same content, compressed or not, changes nothing', async () => {
