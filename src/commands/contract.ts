@@ -13,7 +13,6 @@ export function registerContract(program: Command): void {
 Examples:
   $ veilrisk contract list
   $ veilrisk contract check my-contract.json
-  $ veilrisk contract hash adult
   $ veilrisk contract show demo-transactions
 
 CONTRACT is a path, or the name of a contract published with this software.`,
@@ -22,6 +21,7 @@ CONTRACT is a path, or the name of a contract published with this software.`,
   contract
     .command('list')
     .description('the contracts published with this software, with their hashes')
+    .addHelpText('after', '\nExample:\n  $ veilrisk contract list')
     .action(async () => {
       for (const name of await publishedContracts()) {
         const { contract, hash } = await readContract(name);
@@ -33,6 +33,7 @@ CONTRACT is a path, or the name of a contract published with this software.`,
     .command('check')
     .argument('<contract>', 'path or name')
     .description('say whether the contract is sound; every broken rule is printed')
+    .addHelpText('after', '\nExample:\n  $ veilrisk contract check my-contract.json')
     .action(async (name: string) => {
       const { contract, hash } = await readContract(name);
       print(`ok: ${contract.name} version ${contract.version}, ${contract.fields.length} fields`);
@@ -43,6 +44,7 @@ CONTRACT is a path, or the name of a contract published with this software.`,
     .command('hash')
     .argument('<contract>', 'path or name')
     .description('print the SHA-256 of the canonical form, by which parties agree on a contract')
+    .addHelpText('after', '\nExample:\n  $ veilrisk contract hash adult')
     .action(async (name: string) => print((await readContract(name)).hash));
 
   contract
@@ -50,6 +52,7 @@ CONTRACT is a path, or the name of a contract published with this software.`,
     .argument('<contract>', 'path or name')
     .option('--json', 'print the normalised document instead of a table')
     .description('print fields, bins and reason codes')
+    .addHelpText('after', '\nExample:\n  $ veilrisk contract show demo-transactions')
     .action(async (name: string, options: { json?: boolean }) => {
       const { contract, hash } = await readContract(name);
       if (options.json) {
@@ -77,6 +80,7 @@ CONTRACT is a path, or the name of a contract published with this software.`,
   contract
     .command('schema')
     .description('print the JSON Schema of contract documents')
+    .addHelpText('after', '\nExample:\n  $ veilrisk contract schema > contract.schema.json')
     .action(() => print(JSON.stringify(contractJsonSchema(), null, 2)));
 }
 
