@@ -42,7 +42,8 @@ export type ContractErrorCode =
   | 'FILE_UNREADABLE'
   | 'FILE_TRUNCATED'
   | 'FILE_HEADER_MISMATCH'
-  | 'FILE_REJECTED';
+  | 'FILE_REJECTED'
+  | 'FILE_OVERLAP';
 export class ContractError extends VeilriskError {
   readonly code: ContractErrorCode;
   constructor(code: ContractErrorCode, message: string, detail?: ErrorDetail) {

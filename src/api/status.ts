@@ -94,6 +94,7 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'FILE_TRUNCATED':
     case 'FILE_HEADER_MISMATCH':
     case 'FILE_REJECTED':
+    case 'FILE_OVERLAP':
       return nodes('A file of the node is wrong');
     case 'PRIVACY_PARAMETER':
     case 'BUDGET_EXHAUSTED':

@@ -11,6 +11,7 @@ interface ImportFlags extends NodeFlags {
   data: string;
   dataset?: string;
   rejects?: string;
+  disjoint?: boolean;
   json?: boolean;
 }
 
@@ -22,6 +23,7 @@ export function registerImport(program: Command, openNode: OpenNode): void {
     .requiredOption('--data <file>', 'CSV file, plain or gzip')
     .option('--dataset <name>', "data set to add to, created when new (default: the contract's name)")
     .option('--rejects <file>', 'write every rejected row here, as JSON lines: line, field and rule')
+    .option('--disjoint', 'the customers of this file are in no other file of the data set (see below)')
     .option('--data-dir <dir>', 'where `node init` put the keys')
     .option('--database-url <url>', 'PostgreSQL to use instead of the embedded one (better: environment DATABASE_URL)')
     .option('--json', 'print the report as JSON')
@@ -31,11 +33,16 @@ export function registerImport(program: Command, openNode: OpenNode): void {
 Rows that break the contract are left out and reported by line, field and rule. A file of which less than half fits is
 refused. A file that was imported before, compressed or not, changes nothing.
 
+A contract whose "subject" is null names no customer: every record counts as a customer of its own. A second file then
+needs --disjoint, by which you state that no customer is in both files: one who is would count twice while the privacy
+ledger charges for one. The audit log records the statement.
+
 Examples:
   $ veilrisk import --contract demo-transactions --data synthetic-a.csv
-  $ veilrisk import --contract contracts/taiwan.json --data taiwan.csv.gz --dataset clients-2005 --rejects bad.jsonl`,
+  $ veilrisk import --contract contracts/taiwan.json --data taiwan.csv.gz --dataset clients-2005 --rejects bad.jsonl
+  $ veilrisk import --contract adult --data adult.test.gz --disjoint`,
     )
-    .action(async ({ contract, data, dataset, rejects, json, ...node }: ImportFlags) => {
+    .action(async ({ contract, data, dataset, rejects, disjoint, json, ...node }: ImportFlags) => {
       const contractFile = await readContract(contract);
       const total = await fileBytes(data);
       const context = await openNode(node);
@@ -52,6 +59,7 @@ Examples:
           path: data,
           ...(dataset !== undefined && { dataset }),
           ...(rejects !== undefined && { rejectsPath: rejects }),
+          ...(disjoint !== undefined && { disjoint }),
           onProgress: (bytes) => bar.update(bytes),
         }).finally(() => bar.stop());
         process.stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report));

@@ -3,7 +3,8 @@
  * the audit entry, so a killed process or a bad file leaves nothing.
  *
  * A file is known by the SHA-256 of its content after decompression; reading it a second time into a data set changes
- * nothing. Limit: the same customers in two data sets are charged to two budgets; keep one data set per purpose.
+ * nothing. Limits: the same customers in two data sets are charged to two budgets; keep one data set per purpose. Under
+ * a contract without a customer key, that two files hold different customers is the operator's word (`disjoint`).
  */
 import { open } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
@@ -49,6 +50,12 @@ export interface ImportRequest {
   path: string;
   /** Data set to add to; created when new. Default: the contract's name. */
   dataset?: string;
+  /**
+   * The statement that no customer of this file is in another file of the data set. Needed for a second file when the
+   * contract names no customer key: records are then told apart by file and line, and a customer in two files would
+   * count twice while the ledger charges for one.
+   */
+  disjoint?: boolean;
   /** File that gets one JSON line per rejected row: line, field and rule, no cell. */
   rejectsPath?: string;
   onProgress?: Progress;
@@ -62,7 +69,8 @@ const TRANSACTION_MS = 12 * 3_600_000;
 /**
  * Imports a file, all of it or nothing.
  *
- * Fails as `recordsOf` does, and with CONTRACT_HASH_MISMATCH when the data set was made with another contract.
+ * Fails as `recordsOf` does, with CONTRACT_HASH_MISMATCH when the data set was made with another contract, and with
+ * FILE_OVERLAP for a further file under a contract without a customer key, unless it is said to be `disjoint`.
  */
 export async function importRecords(
   context: Pick<NodeContext, 'store' | 'subjectKey' | 'budget' | 'random'>,
@@ -87,6 +95,8 @@ export async function importRecords(
             ...{ clampedByField: {}, positive: null, auditIndex: null, firstRejects: [] },
           };
         }
+        const needsStatement = contract.subject === null && (await tx.datasets.imports(dataset.id)).length > 0;
+        if (needsStatement && !request.disjoint) throw overlap(name);
         const started = await tx.datasets.startImport(dataset.id, fileSha256);
         const tally = emptyTally(contract);
         const { subjectKey } = context;
@@ -116,7 +126,8 @@ export async function importRecords(
           type: 'dataset.import',
           actor: 'node',
           outcome: 'ok',
-          details: { dataset: name, contractHash: hash },
+          // What the operator vouched for, since nothing here can check it.
+          details: { dataset: name, contractHash: hash, ...(needsStatement && { disjoint: true }) },
           commitments: { counts: committed(openings.counts), file: committed(openings.file) },
         });
         const personal = Object.entries(openings).map(([name, each]) => ({ name, ...each, subject: null }));
@@ -156,6 +167,19 @@ async function openDataset(
     });
   }
   return { dataset: await tx.datasets.lock(found.id), isNew: false };
+}
+
+function overlap(name: string): ContractError {
+  return new ContractError(
+    'FILE_OVERLAP',
+    'The contract names no customer key, and the data set holds another file whose customers may be the same',
+    {
+      where: `data set ${name}`,
+      fix:
+        'Give --disjoint if the files hold different customers. Otherwise name the customer key as "subject" of the ' +
+        'contract, or import one file with all records into a new data set instead of this one.',
+    },
+  );
 }
 
 interface Rejects {

@@ -112,6 +112,29 @@ describe('an import', () => {
     expect((await stored('more'))?.dataset.records).toBe(6);
   });
 
+  test('of another file without customer keys needs the statement that the files are disjoint', async () => {
+    const request = { dataset: 'keyless', contractFile: contractFile({ subject: null }) };
+    const [keyless, second, third] = [good, good.replace('60', '61'), good.replace('60', '62')].map((content) =>
+      content.replaceAll(/^[^,]*,/gm, ''),
+    );
+    await run(keyless, request);
+    expect(await run(keyless, request)).toMatchObject({ alreadyImported: true });
+    const { size } = await node.store.audit.head();
+    await expect(run(second, request)).rejects.toMatchObject({
+      code: 'FILE_OVERLAP',
+      fix: expect.stringContaining('--disjoint'),
+    });
+    expect((await node.store.audit.head()).size).toBe(size);
+    expect((await stored('keyless'))?.dataset.records).toBe(3);
+    const report = await run(second, { ...request, disjoint: true });
+    expect((await stored('keyless'))?.dataset.records).toBe(6);
+    const [entry] = await auditEntries(node, report.auditIndex!, 1);
+    expect(entry.body.details.disjoint).toBe(true);
+    // The statement is about one file: the next needs its own.
+    await expect(run(third, request)).rejects.toMatchObject({ code: 'FILE_OVERLAP' });
+    expect(await run(third, { ...request, dataset: 'keyless-2' })).toMatchObject({ accepted: 3 });
+  });
+
   test('writes every rejected row where it is told to, without its cells', async () => {
     const rejectsPath = join(folder, 'rejects.jsonl');
     await run(good.replace('500', 'secret'), { dataset: 'rejects', rejectsPath });
