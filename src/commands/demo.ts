@@ -16,7 +16,12 @@ export function registerDemo(program: Command): void {
     .option('--rows <number>', 'synthetic transactions of each bank', integerOption, 60_000)
     .option('--epsilon <number>', 'privacy loss of each bank', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
-    .option('--seed <number>', 'seed of the synthetic transactions (the privacy noise is never seeded)', integerOption, 1)
+    .option(
+      '--seed <number>',
+      'seed of the synthetic transactions (the privacy noise is never seeded)',
+      integerOption,
+      1,
+    )
     .option('--json <file>', 'write the results as JSON')
     .option('--keep', 'leave everything running and print the URLs; Ctrl-C stops it')
     .addHelpText(
