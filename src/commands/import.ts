@@ -62,21 +62,24 @@ Examples:
           ...(disjoint !== undefined && { disjoint }),
           onProgress: (bytes) => bar.update(bytes),
         }).finally(() => bar.stop());
-        process.stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report));
+        process.stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report, rejects));
       } finally {
         await context.close();
       }
     });
 }
 
-function describe(report: ImportReport): string {
+function describe(report: ImportReport, rejects?: string): string {
   const count = (value: number) => value.toLocaleString('en-US');
   const lines: string[] = [];
-  for (const { line, issues } of report.firstRejects) {
-    for (const { field, rule } of issues) lines.push(`line ${line}: ${field}: ${rule}`);
-  }
-  if (report.rejected > REJECTS_SHOWN && report.firstRejects.length > 0) {
-    lines.push(`and ${count(report.rejected - REJECTS_SHOWN)} more rejected rows (--rejects FILE writes all)`);
+  if (report.rejected > 0 && report.firstRejects.length > 0) {
+    const which = report.rejected > REJECTS_SHOWN ? `the first ${REJECTS_SHOWN} of ${count(report.rejected)}` : 'all';
+    const where = rejects === undefined ? '--rejects FILE writes all' : `all in ${rejects}`;
+    lines.push(`rejected rows, ${which} (${where}):`);
+    for (const { line, issues } of report.firstRejects) {
+      for (const { field, rule } of issues) lines.push(`  line ${line}: ${field}: ${rule}`);
+    }
+    lines.push('');
   }
   const synthetic = report.contract.synthetic ? ' (SYNTHETIC data)' : '';
   lines.push(
@@ -84,12 +87,14 @@ function describe(report: ImportReport): string {
       ? `already imported: data set ${report.dataset} holds this file's content; nothing was changed`
       : `imported into data set ${report.dataset}${synthetic}`,
     `contract  ${report.contract.name} ${report.contract.hash}`,
-    `content   ${report.fileSha256}`,
+    `content   SHA-256 ${report.fileSha256}`,
     `rows      ${count(report.read)} read, ${count(report.accepted)} accepted, ${count(report.rejected)} rejected`,
   );
   if (report.positive !== null) lines.push(`label     ${count(report.positive)} positive`);
   const fields = Object.entries(report.clampedByField).map(([field, cells]) => `${field} ${count(cells)}`);
-  lines.push(`clamped   ${count(report.clamped)} cells${fields.length > 0 ? `: ${fields.join(', ')}` : ''}`);
+  lines.push(
+    `clamped   ${count(report.clamped)} ${report.clamped === 1 ? 'cell' : 'cells'} outside their bounds${fields.length > 0 ? `: ${fields.join(', ')}` : ''}`,
+  );
   if (report.auditIndex !== null) lines.push(`audit     entry ${report.auditIndex}`);
   return `${lines.join('\n')}\n`;
 }
