@@ -46,6 +46,8 @@ export async function openPool(url: string, most = 10): Promise<pg.Pool> {
   const where = describeUrl(url);
   const pool = new pg.Pool({ connectionString: url, max: most, connectionTimeoutMillis: 10_000 });
   pool.on('error', () => {});
+  // The same for a connection that somebody holds: the pool listens to idle ones only.
+  pool.on('connect', (client) => client.on('error', () => {}));
   try {
     await pool.query('SELECT 1');
   } catch (cause) {
