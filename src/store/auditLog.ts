@@ -11,6 +11,7 @@ import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
 import { type LogKeeper, readHeadRow, tampered } from './auditHead.ts';
 import { compareWithLog } from './crossCheck.ts';
+import { mapped } from './failures.ts';
 import { Sequencer } from './sequencer.ts';
 
 export interface LogHead {
@@ -45,15 +46,15 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
   return {
     origin,
     verifierKey,
-    head: () => readHeadRow(pool),
+    head: () => mapped(readHeadRow(pool)),
     entries: (from, to) => readEntries(pool, from, to),
     async *exportLines() {
-      const { size, checkpoint } = await readHeadRow(pool);
+      const { size, checkpoint } = await mapped(readHeadRow(pool));
       yield headerLine({ origin, verifierKey, checkpoint });
       for await (const entry of readEntries(pool, 0, size)) yield entryLine(entry);
     },
     async fsck() {
-      const client = await pool.connect();
+      const client = await mapped(pool.connect());
       try {
         // One snapshot, so that entries appended meanwhile are not taken for strangers.
         await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
@@ -81,24 +82,36 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
         client.release();
       }
     },
-    ledgerAgreesWithLog: () => compareWithLog(pool),
+    ledgerAgreesWithLog: () => mapped(compareWithLog(pool)),
   };
 }
 
 /**
- * Writes the empty log's head on first start; afterwards checks that the stored head is whole and signed by this key.
+ * Writes the empty log's head on first start; afterwards checks that the stored head is whole and signed by this key,
+ * and that the entries end where it says.
  * @throws AuditError AUDIT_SIGNATURE_INVALID for another key's log, AUDIT_LOG_TAMPERED.
  */
 export async function openLog(pool: pg.Pool, keeper: LogKeeper): Promise<void> {
   await Sequencer.createHead(pool, keeper.signer);
   await keeper.check(await readHeadRow(pool), null);
+  // One statement, one snapshot: an entry that another process adds meanwhile comes with its head.
+  const { rows } = await pool.query<{ size: number; last: number }>(
+    `SELECT size::float8 AS size, COALESCE((SELECT max(index) FROM audit_entries), -1)::float8 AS last
+     FROM audit_head WHERE id = 1`,
+  );
+  for (const { size, last } of rows) {
+    if (last >= size) throw tampered('an entry is not covered by the checkpoint', `index ${last}`);
+    if (last < size - 1) throw tampered(`entry ${size - 1} of ${size} is missing`, `index ${size - 1}`);
+  }
 }
 
 async function* readEntries(db: Queryable, from: number, to: number): AsyncGenerator<ExportedEntry> {
   for (let start = from; start < to; start += CHUNK) {
-    const { rows } = await db.query<ExportedEntry>(
-      'SELECT index::float8 AS index, node, bytes FROM audit_entries WHERE index >= $1 AND index < $2 ORDER BY index',
-      [start, Math.min(start + CHUNK, to)],
+    const { rows } = await mapped(
+      db.query<ExportedEntry>(
+        'SELECT index::float8 AS index, node, bytes FROM audit_entries WHERE index >= $1 AND index < $2 ORDER BY index',
+        [start, Math.min(start + CHUNK, to)],
+      ),
     );
     yield* rows;
   }

@@ -12,9 +12,9 @@ import { leafHash } from '../audit/tree.ts';
 import { StoreError } from '../errors.ts';
 import { type AnchorKeeper, needsAnchor } from './anchor.ts';
 import type { LogKeeper } from './auditHead.ts';
+import { asStoreError, mapped } from './failures.ts';
 import type { PersonalValue } from './personal.ts';
 import { type AuditPosition, Sequencer } from './sequencer.ts';
-import { asStoreError } from './session.ts';
 
 export interface DecisionDraft {
   /** Unique id of the decision, made by the node. */
@@ -109,7 +109,9 @@ export class DecisionRecorder {
 
   /** The stored answer of a key, or null: lets a repeated request skip its work. @throws StoreError IDEMPOTENCY_CONFLICT. */
   async findReplay(apiKey: string, idempotencyKey: string, bodyHash: string): Promise<RecordedDecision | null> {
-    const { rows } = await this.#pool.query<StoredRow>({ ...FIND_STORED, values: [[apiKey], [idempotencyKey], []] });
+    const { rows } = await mapped(
+      this.#pool.query<StoredRow>({ ...FIND_STORED, values: [[apiKey], [idempotencyKey], []] }),
+    );
     return rows.length === 0 ? null : replay(rows[0], bodyHash);
   }
 
@@ -148,6 +150,7 @@ export class DecisionRecorder {
   async #commit(group: readonly Item[]): Promise<(() => void)[]> {
     const client = await this.#pool.connect();
     let broken: Error | undefined;
+    let committing = false;
     try {
       await client.query('BEGIN');
       const sequencer = new Sequencer(client, this.#keeper);
@@ -156,6 +159,7 @@ export class DecisionRecorder {
       const positions = await sequencer.append(fresh.map(({ bytes }) => bytes));
       await insertRows(client, fresh, positions);
       await sequencer.finish();
+      committing = true;
       await client.query('COMMIT');
       sequencer.committed();
       return [...settle(fresh, positions), ...settled.map((each) => () => each(positions))];
@@ -163,7 +167,7 @@ export class DecisionRecorder {
       await client.query('ROLLBACK').catch((cause: Error) => {
         broken = cause;
       });
-      throw error;
+      throw asStoreError(error, committing);
     } finally {
       client.release(broken);
     }

@@ -15,6 +15,7 @@ import { LogKeeper } from './auditHead.ts';
 import { type AuditReader, openLog, readAudit } from './auditLog.ts';
 import { type DatasetReader, type DatasetWriter, readDatasets, writeDatasets } from './datasets.ts';
 import { DecisionRecorder } from './decisions.ts';
+import { mapped } from './failures.ts';
 import {
   type ApiKeyReader,
   type ApiKeyWriter,
@@ -142,7 +143,7 @@ export async function openNodeStore(options: {
       return result;
     },
     datasets: readDatasets(prisma),
-    trainingData: (datasetId, fields) => loadTrainingData(pool, datasetId, fields),
+    trainingData: (datasetId, fields) => mapped(loadTrainingData(pool, datasetId, fields)),
     ledger: readLedger(prisma),
     plans: readPlans(prisma),
     models: readModels(prisma),

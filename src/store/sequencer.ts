@@ -6,12 +6,12 @@
  * rows they record; a crash leaves all or nothing. Because the lock is held, a transaction appends after its slow work,
  * and takes every other lock (a budget) before. What it continues is checked first (auditHead.ts).
  */
-import type pg from 'pg';
 import { bytesToHex } from '../audit/bytes.ts';
 import { type Checkpoint, signCheckpoint } from '../audit/checkpoint.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { CompactRange, leafHash } from '../audit/tree.ts';
-import { type LogKeeper, lockHeadRow } from './auditHead.ts';
+import { type LogKeeper, lockHeadRow, tampered } from './auditHead.ts';
+import type { TransactionClient } from './session.ts';
 
 /** Where an entry is in the log. */
 export interface AuditPosition {
@@ -25,25 +25,26 @@ const INSERT = {
   name: 'veilrisk-insert-entries',
   text: 'INSERT INTO audit_entries (index, node, bytes) SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[])',
 };
+const UNIQUE_VIOLATION = '23505';
 const UPDATE_HEAD = {
   name: 'veilrisk-update-head',
   text: 'UPDATE audit_head SET size = $1, range = $2, root = $3, checkpoint = $4, updated_at = now() WHERE id = 1',
 };
 
 export class Sequencer {
-  readonly #client: pg.ClientBase;
+  readonly #client: TransactionClient;
   readonly #keeper: LogKeeper;
   #range: CompactRange | null = null;
   #appended = false;
   #signed: Checkpoint | null = null;
 
-  constructor(client: pg.ClientBase, keeper: LogKeeper) {
+  constructor(client: TransactionClient, keeper: LogKeeper) {
     this.#client = client;
     this.#keeper = keeper;
   }
 
   /** Writes the head of the empty log unless there is a head already. */
-  static async createHead(db: Pick<pg.ClientBase, 'query'>, signer: LogSigner): Promise<void> {
+  static async createHead(db: TransactionClient, signer: LogSigner): Promise<void> {
     const range = CompactRange.empty();
     const values = [asBuffer(range.pack()), asBuffer(range.root()), await signCheckpoint(0, range.root(), signer)];
     // Not when entries are there: a head that was deleted is found, not replaced.
@@ -77,10 +78,13 @@ export class Sequencer {
       return { index, leafHash: bytesToHex(leaf) };
     });
     this.#appended = true;
-    await this.#client.query({
-      ...INSERT,
-      values: [positions.map(({ index }) => index), nodes, entries.map(asBuffer)],
-    });
+    const values = [positions.map(({ index }) => index), nodes, entries.map(asBuffer)];
+    try {
+      await this.#client.query({ ...INSERT, values });
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== UNIQUE_VIOLATION) throw error;
+      throw tampered('an entry beyond its signed size is in the database', `index ${positions[0].index}`);
+    }
     return positions;
   }
 
