@@ -9,14 +9,15 @@
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chown, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chown, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { StoreError } from '../errors.ts';
 import type { Log } from '../log.ts';
-import { giveToServer, type ServerUser, serverPrograms, serverUser } from './serverFiles.ts';
+import { type Access, readAccess, writeAccess } from './serverAccess.ts';
+import { giveToServer, isServer, type ServerUser, serverPrograms, serverUser } from './serverFiles.ts';
 
 const DATABASE = 'veilrisk';
 const START_TIMEOUT_MS = 60_000;
@@ -50,11 +51,6 @@ export interface EmbeddedServer {
   release(): Promise<void>;
 }
 
-interface Access {
-  port: number;
-  password: string;
-}
-
 /**
  * Starts the cluster in `dataDir`, creating it on first start, or adopts the server that already runs on it.
  * Its port and password are kept beside it in `<dataDir>.json` (0600), its log in `<dataDir>.log`.
@@ -68,10 +64,10 @@ export async function startEmbeddedPostgres(options: { dataDir: string; log: Log
   const access = await readAccess(dataDir);
 
   if (access !== null) {
-    const running = await adopt(dataDir, access);
+    const running = await adopt(dataDir, access, user);
     if (running !== null) {
       log.info({ port: access.port }, 'adopted the running embedded database server');
-      return handle(access, running, true);
+      return handle(access, running, user, true);
     }
   }
   const programs = await serverPrograms(user);
@@ -83,25 +79,25 @@ export async function startEmbeddedPostgres(options: { dataDir: string; log: Log
       fix: 'Restore the file from the backup of the node, or choose another data directory.',
     });
   }
-  await writeAccess(dataDir, current);
+  if (current.port !== access?.port) await writeAccess(dataDir, current);
   if (!initialised) await createCluster(programs.initdb, dataDir, current.password, user);
   const pid = await launch(programs.postgres, dataDir, current, user);
   log.info({ port: current.port }, 'started the embedded database server');
-  return handle(current, pid, false);
+  return handle(current, pid, user, false);
 }
 
-function handle(access: Access, pid: number, adopted: boolean): EmbeddedServer {
+function handle(access: Access, pid: number, user: ServerUser, adopted: boolean): EmbeddedServer {
   // A process that ends without stop() (an uncaught error) still takes its server down; SIGKILL leaves it to adoption.
-  const onExit = () => signal(pid, 'SIGINT');
+  const onExit = () => signal(pid, user, 'SIGINT');
   // A server that was running before may serve somebody else: it is never ended by our exit.
   if (!adopted) process.once('exit', onExit);
   async function stop(): Promise<void> {
     process.off('exit', onExit);
     const deadline = Date.now() + STOP_TIMEOUT_MS;
     // SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one (recovery at the next start).
-    if (!signal(pid, 'SIGINT')) return;
-    while (signal(pid, 0)) {
-      if (Date.now() > deadline) signal(pid, 'SIGQUIT');
+    if (!signal(pid, user, 'SIGINT')) return;
+    while (isServer(pid, user, true) && isAlive(pid)) {
+      if (Date.now() > deadline) signal(pid, user, 'SIGQUIT');
       await sleep(15);
     }
   }
@@ -132,11 +128,11 @@ async function isShared(access: Access): Promise<boolean> {
   }
 }
 
-async function adopt(dataDir: string, access: Access): Promise<number | null> {
+async function adopt(dataDir: string, access: Access, user: ServerUser): Promise<number | null> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const postmaster = await readPostmaster(dataDir);
-    if (postmaster === null || !(await isPostgres(postmaster.pid))) return null;
+    if (postmaster === null || !isServer(postmaster.pid, user) || !isAlive(postmaster.pid)) return null;
     if (postmaster.port !== null) access.port = postmaster.port;
     if (postmaster.port !== null && (await ensureDatabase(access))) return postmaster.pid;
     // Alive but not answering: starting, recovering, or shutting down. Wait until it has decided.
@@ -168,7 +164,7 @@ async function launch(program: string, dataDir: string, access: Access, user: Se
     if (postmaster?.pid === child.pid && postmaster?.ready && (await ensureDatabase(access))) return postmaster.pid;
     reason = await Promise.race([ended, sleep(25).then(() => (Date.now() > deadline ? 'no answer' : null))]);
   }
-  if (child.pid !== undefined) signal(child.pid, 'SIGQUIT');
+  if (child.pid !== undefined) signal(child.pid, user, 'SIGQUIT');
   const tail = (await readFile(logPath, 'utf8').catch(() => '')).trim().split('\n').slice(-3).join(' | ');
   throw new StoreError('DATABASE_UNAVAILABLE', `The embedded database server did not start (${reason}): ${tail}`, {
     where: dataDir,
@@ -244,15 +240,14 @@ async function readPostmaster(dataDir: string): Promise<{ pid: number; port: num
   return { pid, port: lines[3] ? Number(lines[3]) : null, ready: lines[7] === 'ready' };
 }
 
-/** Guards against a pid that was reused by an unrelated process after a reboot. */
-async function isPostgres(pid: number): Promise<boolean> {
-  if (!signal(pid, 0)) return false;
-  if (process.platform !== 'linux') return true;
-  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-  return command.includes('postgres');
+/** Signals the server; false when there is none under this pid. */
+function signal(pid: number, user: ServerUser, name: NodeJS.Signals): boolean {
+  return isServer(pid, user) && kill(pid, name);
 }
 
-function signal(pid: number, name: NodeJS.Signals | 0): boolean {
+const isAlive = (pid: number): boolean => kill(pid, 0);
+
+function kill(pid: number, name: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, name);
   } catch {
@@ -271,17 +266,6 @@ async function freePort(preferred: number | undefined): Promise<number> {
       });
     });
   return (preferred !== undefined ? await tryPort(preferred) : null) ?? (await tryPort(0)) ?? 5432;
-}
-
-async function readAccess(dataDir: string): Promise<Access | null> {
-  const text = await readFile(`${dataDir}.json`, 'utf8').catch(() => null);
-  return text === null ? null : JSON.parse(text);
-}
-
-async function writeAccess(dataDir: string, access: Access): Promise<void> {
-  const partial = `${dataDir}.json.${process.pid}`;
-  await writeFile(partial, `${JSON.stringify(access)}\n`, { mode: 0o600 });
-  await rename(partial, `${dataDir}.json`);
 }
 
 const newPassword = () => randomBytes(24).toString('hex');

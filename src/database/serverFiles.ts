@@ -8,6 +8,7 @@
  * Trusted: /var/lib/veilrisk is owned by root; who can write it can replace the database server.
  */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { chmod, chown, cp, mkdir, readFile, rename, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -40,6 +41,26 @@ export async function serverUser(): Promise<ServerUser> {
     where: 'user postgres',
     fix: 'Run as another user than root, create the user `postgres`, or set DATABASE_URL.',
   });
+}
+
+/**
+ * Whether a running process is a PostgreSQL server of `user`. Its pid was read from a file that user can write, or has
+ * been reused since: without this, root would signal whatever process stands there. Linux; elsewhere any process of that
+ * pid counts, and an unprivileged user can signal its own only.
+ * @param orEnding counts a process as well that is just ending: it has no command line any more.
+ */
+export function isServer(pid: number, user: ServerUser, orEnding = false): boolean {
+  if (process.platform !== 'linux') return true;
+  try {
+    // Real, effective, saved and file system user id: all four are the server's.
+    const [, ids] = /^Uid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    const uid = String(user?.uid ?? process.getuid?.());
+    if (ids === undefined || ids.split(/\s+/).some((id) => id !== uid)) return false;
+    const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    return command.includes('postgres') || (orEnding && command === '');
+  } catch {
+    return false;
+  }
 }
 
 async function lookUpPostgres(): Promise<ServerUser> {

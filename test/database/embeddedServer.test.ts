@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { connect } from '../../src/database/connection.ts';
 import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
+import { isServer, serverUser } from '../../src/database/serverFiles.ts';
 import { openLog } from '../../src/log.ts';
 
 const log = openLog('test', 'silent');
@@ -108,7 +109,52 @@ describe('embedded server', () => {
     });
   });
 
+  test('its password file is written when it changes only, and named when it is broken', async () => {
+    const dataDir = join(parent, 'six', 'pg');
+    const path = `${dataDir}.json`;
+    await (await startEmbeddedPostgres({ dataDir, log })).stop();
+    const before = await stat(path);
+    await (await startEmbeddedPostgres({ dataDir, log })).stop();
+    expect((await stat(path)).ino).toBe(before.ino);
+
+    const { password } = JSON.parse(await readFile(path, 'utf8'));
+    for (const broken of [
+      '',
+      `{"port":1,"password":"${password}"`,
+      'null',
+      '{"port":"1","password":"x"}',
+      '{"port":1}',
+    ]) {
+      await writeFile(path, broken);
+      const error = await startEmbeddedPostgres({ dataDir, log }).catch((caught) => caught);
+      expect(error).toMatchObject({ code: 'DATABASE_UNAVAILABLE', where: path });
+      expect(`${error.message} ${error.cause}`).not.toContain(password.slice(0, 8));
+    }
+  });
+
   const root = process.getuid?.() === 0;
+  (root ? test : test.skip)('as root: a process of another user is neither adopted nor signalled', async () => {
+    const dataDir = join(parent, 'seven', 'pg');
+    await (await startEmbeddedPostgres({ dataDir, log })).stop();
+    // A bystander of root's whose command line says postgres, named by the file that the server's user can write.
+    const bystander = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1_000)', 'postgres'], { stdio: 'ignore' });
+    try {
+      const { port } = JSON.parse(await readFile(`${dataDir}.json`, 'utf8'));
+      const lines = [bystander.pid, dataDir, 0, port, '', '127.0.0.1', '', 'ready'];
+      await writeFile(join(dataDir, 'postmaster.pid'), lines.join('\n'));
+      expect(isServer(bystander.pid ?? 0, await serverUser())).toBe(false);
+      expect(isServer(bystander.pid ?? 0, { uid: 0, gid: 0 })).toBe(true);
+      const started = performance.now();
+      const outcome = await startEmbeddedPostgres({ dataDir, log }).catch((caught) => caught);
+      expect(performance.now() - started).toBeLessThan(30_000);
+      if ('stop' in outcome) await outcome.stop();
+      else expect(outcome).toMatchObject({ code: 'DATABASE_UNAVAILABLE', where: dataDir });
+      expect(bystander.exitCode ?? bystander.signalCode).toBeNull();
+    } finally {
+      bystander.kill('SIGKILL');
+    }
+  });
+
   (root ? test : test.skip)(
     'as root: a closed temporary parent is opened for search, a closed home is refused by name',
     async () => {
