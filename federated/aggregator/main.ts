@@ -1,5 +1,5 @@
 /**
- * `veilrisk aggregator init | start | health`: the consortium operator's process.
+ * `veilrisk aggregator init | roster | start | health`: the consortium operator's process.
  *
  * Standard output carries the progress lines (with --progress-json) and the results of init and health; the log goes to
  * standard error. Each action is loaded when it runs: a health check every few seconds must not load a database client.
@@ -21,6 +21,15 @@ interface StartFlags {
   port: number;
   databaseUrl?: string;
   progressJson?: boolean;
+}
+
+interface RosterFlags {
+  consortium: string;
+  aggregator: string;
+  url?: string;
+  minimumQuorum: number;
+  out: string;
+  rosterVersion: number;
 }
 
 interface HealthFlags {
@@ -48,6 +57,27 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
     .action(async ({ dataDir, host }: { dataDir: string; host: string[] }) => {
       const { initAggregator } = await import('./installation.ts');
       print(await initAggregator(dataDir, host));
+    });
+  aggregator
+    .command('roster')
+    .description('write the roster from what `aggregator init` and each `node init --json` printed')
+    .requiredOption('--consortium <name>', 'name of the consortium')
+    .requiredOption('--aggregator <file>', 'output of `aggregator init`')
+    .option('--url <url>', 'where the sites reach the aggregator, https; else each node is told with --aggregator')
+    .requiredOption('--minimum-quorum <count>', 'no plan may have a smaller quorum', countOption)
+    .requiredOption('--out <file>', 'roster to write; an existing file is never replaced')
+    .option('--roster-version <count>', 'raised with every change of the consortium', countOption, 1)
+    .argument('<site...>', 'outputs of `node init --json`, one file a site')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ veilrisk aggregator roster --consortium demo --aggregator aggregator.json \\\n' +
+        '      --url https://agg.example.org:7443 --minimum-quorum 2 --out roster.json bank-a.json bank-b.json bank-c.json',
+    )
+    .action(async (siteFiles: string[], flags: RosterFlags) => {
+      const { writeRoster } = await import('./rosterFile.ts');
+      const { aggregator: aggregatorFile, rosterVersion: version, ...rest } = flags;
+      const { roster, hash } = await writeRoster({ ...rest, aggregatorFile, version, siteFiles });
+      process.stdout.write(`roster of ${roster.sites.length} sites written to ${flags.out}\nhash ${hash}\n`);
     });
   aggregator
     .command('start')
@@ -94,6 +124,11 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
       if (json) print(health);
       else process.stdout.write(`serving consortium ${health.consortium}, protocol ${health.protocol}\n`);
     });
+}
+
+function countOption(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('must be a whole number of at least 1.');
+  return Number(text);
 }
 
 function portOption(text: string): number {

@@ -135,5 +135,5 @@ test('the container asks the port it serves', async () => {
   expect(port).toBe('7443');
   expect(dockerfile).toContain(`EXPOSE ${port}\nHEALTHCHECK`);
   expect(dockerfile).toContain(`"--port", "${port}"]`);
-  expect(compose).toContain(`:${port}:${port}'`);
+  expect(compose).toMatch(new RegExp(`:${port}:${port}['"]`));
 });

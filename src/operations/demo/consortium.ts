@@ -3,7 +3,7 @@
  * own database, joined by a roster of their public keys. Only what a real consortium would exchange passes between
  * them: public keys, the roster, and the protocol.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Part, Supervisor } from './supervisor.ts';
 
@@ -59,7 +59,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   const rosterFile = join(workspace, 'roster.json');
   await mkdir(workspace, { recursive: true });
 
-  const [aggregatorIdentity, ...sites] = await Promise.all([
+  const [aggregatorCard, ...siteCards] = await Promise.all([
     supervisor.run('aggregator-init', ['aggregator', 'init', '--data-dir', aggregatorDir]),
     ...options.banks.map(({ name }) =>
       supervisor.run(`${name}-init`, [
@@ -68,25 +68,18 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
       ]),
     ),
   ]);
-  const {
-    aggregator: aggregatorCard,
-    operator,
-    operatorKeyFile,
-  } = JSON.parse(aggregatorIdentity) as {
-    aggregator: object;
-    operator: object;
-    operatorKeyFile: string;
+  const cardFile = async (name: string, card: string): Promise<string> => {
+    const file = join(workspace, `${name}.json`);
+    await writeFile(file, card);
+    return file;
   };
-  const roster = {
-    format: 'veilrisk-roster/1',
-    consortium: 'demo consortium',
-    version: 1,
-    minimumQuorum: options.minimumQuorum,
-    aggregator: { name: 'aggregator', ...aggregatorCard },
-    operator,
-    sites: sites.map((output) => JSON.parse(output) as object),
-  };
-  await writeFile(rosterFile, `${JSON.stringify(roster, null, 2)}\n`);
+  const siteFiles = await Promise.all(options.banks.map(({ name }, i) => cardFile(name, siteCards[i])));
+  await supervisor.run('roster', [
+    ...['aggregator', 'roster', '--consortium', 'demo consortium', '--out', rosterFile],
+    ...['--aggregator', await cardFile('aggregator', aggregatorCard)],
+    ...['--minimum-quorum', String(options.minimumQuorum), ...siteFiles],
+  ]);
+  const { operatorKeyFile } = JSON.parse(aggregatorCard) as { operatorKeyFile: string };
 
   let aggregatorPort = 0;
   const startAggregator = async (): Promise<Part> => {
@@ -142,9 +135,4 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
     },
   };
   return consortium;
-}
-
-/** The roster file as a JSON value. */
-export async function readRoster(file: string): Promise<unknown> {
-  return JSON.parse(await readFile(file, 'utf8'));
 }
