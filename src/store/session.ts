@@ -74,7 +74,7 @@ export class Database {
       );
     } catch (error) {
       const failure = asStoreError(error, committing);
-      const late = !committing && lease?.isOver && failure instanceof StoreError;
+      const late = !committing && lease?.isLate && failure instanceof StoreError;
       throw late && failure.code === 'DATABASE_UNAVAILABLE' ? expired(error) : failure;
     } finally {
       lease?.end();
@@ -128,8 +128,8 @@ class Lease implements TransactionClient {
     }) as pg.ClientBase['query'];
   }
 
-  get isOver(): boolean {
-    return this.#ended || performance.now() >= this.#deadline;
+  get isLate(): boolean {
+    return performance.now() >= this.#deadline;
   }
 
   end(): void {
@@ -138,7 +138,7 @@ class Lease implements TransactionClient {
 
   /** @throws StoreError DATABASE_UNAVAILABLE once the transaction has ended or its time is up. */
   requireOpen(): void {
-    if (this.isOver) throw expired();
+    if (this.#ended || this.isLate) throw expired();
   }
 }
 

@@ -121,7 +121,11 @@ describe('errors of the database', () => {
     ]);
     const reasons = ended.flatMap((each) => (each.status === 'rejected' ? [each.reason] : []));
     expect(reasons).toEqual([
-      expect.objectContaining({ code: 'DATABASE_UNAVAILABLE', fix: expect.stringContaining('Try again') }),
+      expect.objectContaining({
+        code: 'DATABASE_UNAVAILABLE',
+        message: expect.stringContaining('in the way'),
+        fix: expect.stringContaining('Try again'),
+      }),
     ]);
     expect(await node.store.audit.fsck()).toMatchObject({ size: 1 });
   });
@@ -162,6 +166,7 @@ describe('errors of the database', () => {
     });
     await expect(early).rejects.toMatchObject({
       code: 'DATABASE_UNAVAILABLE',
+      message: 'The database server does not answer.',
       fix: expect.stringContaining('nothing of this request was written'),
     });
     expect(await node.store.decisions.append(entry(0))).toMatchObject({ index: 0 });
