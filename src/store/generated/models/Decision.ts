@@ -487,7 +487,7 @@ export type $DecisionPayload<ExtArgs extends runtime.Types.Extensions.InternalAr
      */
     idempotencyKey: string
     /**
-     * Hex hash of the canonical request body; immutable.
+     * HMAC-SHA-256 of the canonical request body under a key of the node, hex: recognises a repetition, tells nothing; immutable.
      */
     bodyHash: string
     /**

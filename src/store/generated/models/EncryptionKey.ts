@@ -407,7 +407,7 @@ export type $EncryptionKeyPayload<ExtArgs extends runtime.Types.Extensions.Inter
      */
     preset: string
     /**
-     * Prefix of the API key that registered it; immutable.
+     * Name of the API key that registered it: its owner, whatever the key; immutable.
      */
     owner: string
     /**
