@@ -49,7 +49,7 @@ export function openReport(title: string, args: readonly string[] = process.argv
       const table = new Table({
         head: [title, 'value', 'unit', 'bar', ''],
         colAligns: ['left', 'right', 'left', 'right', 'left'],
-        style: { head: [], border: [] },
+        style: { head: [], border: [], compact: true },
       });
       for (const line of lines) {
         const bar = line.bar === null ? '' : `${line.direction} ${figure(line.bar)}`;
