@@ -8,8 +8,8 @@
 /** How often a round below quorum is opened again before the plan is aborted. */
 export const MAX_REOPENINGS = 3;
 
-export type ProposalDecision = 'wait' | 'start' | 'abort';
-export type RoundDecision = 'wait' | 'close' | 'reopen' | 'abort';
+type ProposalDecision = 'wait' | 'start' | 'abort';
+type RoundDecision = 'wait' | 'close' | 'reopen' | 'abort';
 
 /** `sites` all in the roster; `accepted` and `refused` of them answered. */
 export function decideProposal(facts: {

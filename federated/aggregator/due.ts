@@ -9,7 +9,7 @@ import { decideProposal, decideRound } from './decide.ts';
 import type { Desk } from './desk.ts';
 import type { PlanRow, Transaction } from './store/database.ts';
 
-export type Step =
+type Step =
   | { kind: 'wait' }
   | { kind: 'abort'; code: string; reason: string }
   | { kind: 'start'; sites: string[] }
@@ -17,7 +17,7 @@ export type Step =
   /** Contributors in roster order. */
   | { kind: 'close'; number: number; attempt: number; contributors: string[] };
 
-export const acceptanceKey = (planId: string) => `${planId}/acceptance`;
+const acceptanceKey = (planId: string) => `${planId}/acceptance`;
 export const roundKey = (planId: string, round: number, attempt: number) => `${planId}/${round}/${attempt}`;
 
 export async function stepDue(tx: Transaction, desk: Desk, plan: PlanRow): Promise<Step> {

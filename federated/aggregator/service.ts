@@ -17,7 +17,7 @@ import { pendingTasks } from './tasks.ts';
 import { submit } from './updates.ts';
 
 /** A site hears from us at least this often. */
-export const HEARTBEAT_MS = 5_000;
+const HEARTBEAT_MS = 5_000;
 
 export function registerFederation(router: ConnectRouter, desk: Desk, stopping: AbortSignal): void {
   const { party } = desk;

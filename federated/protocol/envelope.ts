@@ -33,7 +33,7 @@ const aggregator = ['aggregator'] as const;
 const member = ['site', 'operator'] as const;
 
 /** Every kind of message, its body and who may sign it. */
-export const KINDS = {
+const KINDS = {
   propose: { schema: wire.ProposalSchema, by: ['operator'] as const },
   answer: { schema: wire.PlanAnswerSchema, by: site },
   listen: { schema: wire.ListenSchema, by: site },
@@ -52,7 +52,7 @@ export const KINDS = {
 } satisfies Record<string, Kind>;
 
 export type MessageKind = keyof typeof KINDS;
-export type Body<K extends MessageKind> = MessageShape<(typeof KINDS)[K]['schema']>;
+type Body<K extends MessageKind> = MessageShape<(typeof KINDS)[K]['schema']>;
 export type BodyInit<K extends MessageKind> = MessageInitShape<(typeof KINDS)[K]['schema']>;
 
 export interface Opened<K extends MessageKind> {

@@ -10,7 +10,7 @@ import { FederationError } from '../../src/errors.ts';
 
 export const MAX_COORDINATE = 2 ** 46;
 /** Largest number of coordinates of one update. */
-export const MAX_DIMENSION = 1 << 20;
+const MAX_DIMENSION = 1 << 20;
 
 /** Throws MESSAGE_MALFORMED unless every value is an integer with |x| <= 2^46. */
 export function encodeHistogram(values: Float64Array): Uint8Array<ArrayBuffer> {

@@ -11,11 +11,11 @@ import { z } from 'zod';
 import { FederationError, type FieldIssue } from '../../src/errors.ts';
 import { canonicalHash } from './canonical.ts';
 
-export const ROSTER_FORMAT = 'veilrisk-roster/1';
+const ROSTER_FORMAT = 'veilrisk-roster/1';
 export const OPERATOR = 'operator';
 export const AGGREGATOR = 'aggregator';
 /** Coordinates are at most 2^46, so sums over this many sites stay exact in binary64. */
-export const MAX_SITES = 100;
+const MAX_SITES = 100;
 
 const identityKey = z.string().refine((text) => isKey(text), 'must be the base64 of a raw 32-byte Ed25519 public key');
 const siteId = z

@@ -89,7 +89,7 @@ export function onlyMethods(allow: string): RequestHandler {
   };
 }
 
-export function sendProblem(response: Response, error: VeilriskError, requestId: string): void {
+function sendProblem(response: Response, error: VeilriskError, requestId: string): void {
   const problem = problemOf(error, requestId);
   const { retryAfter } = problemKind(error.code);
   if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));

@@ -9,7 +9,7 @@ import canonicalize from 'canonicalize';
 import { AuditError } from '../errors.ts';
 import { bytesToHex, concatBytes, utf8 } from './bytes.ts';
 
-export const ENTRY_FORMAT = 'veilrisk-entry/1';
+const ENTRY_FORMAT = 'veilrisk-entry/1';
 export const MAX_ENTRY_BYTES = 65_535;
 export const SALT_BYTES = 32;
 

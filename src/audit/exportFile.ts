@@ -4,7 +4,7 @@
 import { AuditError } from '../errors.ts';
 import { bytesToHex, fromUtf8, hexToBytes, utf8 } from './bytes.ts';
 
-export const EXPORT_FORMAT = 'veilrisk-audit-export/1';
+const EXPORT_FORMAT = 'veilrisk-audit-export/1';
 
 export interface ExportHeader {
   origin: string;

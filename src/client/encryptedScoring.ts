@@ -74,7 +74,7 @@ export function chooseLayout(preset: PresetName, dimension: number, transactions
 }
 
 /** One-hot vectors over the contract's bins. */
-export function encode(contract: Contract, transactions: readonly Transaction[]): SparseVector[] {
+function encode(contract: Contract, transactions: readonly Transaction[]): SparseVector[] {
   const { offsets } = layoutOf(contract);
   return transactions.map((transaction, position) => {
     try {

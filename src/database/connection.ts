@@ -17,13 +17,6 @@ export function describeUrl(url: string): string {
   return `${parsed.hostname}:${parsed.port || '5432'}${parsed.pathname}`;
 }
 
-/** The same server and user with another database name. */
-export function withDatabase(url: string, database: string): string {
-  const parsed = parseUrl(url);
-  parsed.pathname = `/${encodeURIComponent(database)}`;
-  return parsed.toString();
-}
-
 /** Connects once. The caller ends the client. @throws StoreError DATABASE_UNAVAILABLE. */
 export async function connect(url: string): Promise<pg.Client> {
   const where = describeUrl(url);

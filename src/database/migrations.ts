@@ -15,7 +15,7 @@ import { withSchemaEngine } from './schemaEngine.ts';
 export const NO_FILTER = { externalTables: [], externalEnums: [] };
 
 /** Reads a migrations directory (absolute path) in the form the engine takes. */
-export async function readMigrations(directory: string): Promise<MigrationList> {
+async function readMigrations(directory: string): Promise<MigrationList> {
   const found = await readdir(directory, { withFileTypes: true });
   const names = found
     .filter((entry) => entry.isDirectory())

@@ -35,7 +35,7 @@ export function checkModel(model: LinearModel): void {
 }
 
 /** Level and scale of weights: upload level, 2^weightBits. */
-export function weightShape(preset: Preset): PolynomialShape {
+function weightShape(preset: Preset): PolynomialShape {
   return { parmsId: preset.uploadParmsId, degree: preset.degree, primes: 2, scale: 2 ** preset.weightBits };
 }
 

@@ -29,7 +29,6 @@ export type {
   Decryptor,
   Encryptor,
   Plaintext,
-  PublicKey,
   SecretKey as SealSecretKey,
 } from 'node-seal/allows';
 

@@ -80,11 +80,6 @@ export function absorbRound(
   return { ...state, ...progress, round: state.round + 1 };
 }
 
-/** Whether every round was absorbed. */
-export function isTrained(state: TrainerState): boolean {
-  return state.round === state.plan.rounds;
-}
-
 /**
  * A state read back from storage.
  *

@@ -19,8 +19,6 @@ import { committed, opening } from './openings.ts';
 import { fingerprintFile, type Progress, type RejectedRow, readRows } from './readRows.ts';
 import { subjectTags } from './subjectTag.ts';
 
-export { type AcceptedRow, fingerprintFile, type Progress, type RejectedRow, readRows } from './readRows.ts';
-
 export interface ImportReport {
   dataset: string;
   contract: { name: string; hash: string; synthetic: boolean };

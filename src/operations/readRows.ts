@@ -193,6 +193,6 @@ function fileError(error: unknown, path: string): unknown {
 }
 
 /** The code of a failed system call, of zlib or of the CSV parser. */
-export function systemCode(error: unknown): string | undefined {
+function systemCode(error: unknown): string | undefined {
   return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : undefined;
 }

@@ -10,7 +10,7 @@
  */
 import type { NodeContext } from './context.ts';
 
-export const WINDOW_MS = 60_000;
+const WINDOW_MS = 60_000;
 
 /** Why a call was refused; a closed set, since it bounds the number of audit entries. */
 export type RefusalReason = 'missing' | 'malformed' | 'unknown' | 'wrong-secret' | 'revoked' | 'expired' | 'scope';

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { FederationError } from '../errors.ts';
 import type { TrainingPlan } from '../learning/plan.ts';
 
-export const PARTICIPATION_FORMAT = 'veilrisk-participation/1';
+const PARTICIPATION_FORMAT = 'veilrisk-participation/1';
 
 const schema = z.strictObject({
   format: z.literal(PARTICIPATION_FORMAT),

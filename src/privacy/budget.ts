@@ -26,11 +26,6 @@ export function openBudget(epsilon: number, delta: number): Budget {
   return { epsilon, delta, muSquared: roundDown(mu * mu) };
 }
 
-/** mu^2 of everything spent or reserved, rounded up. */
-export function spentMuSquared(losses: Iterable<number>): number {
-  return sumUp(losses);
-}
-
 /** Whether a release of loss `muSquared` still fits after `spent`; an equal sum fits. */
 export function canSpend(budget: Budget, spent: number, muSquared: number): boolean {
   if (!(muSquared >= 0) || !(spent >= 0)) return false;

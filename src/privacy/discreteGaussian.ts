@@ -30,11 +30,6 @@ export const LARGEST_VARIANCE = 1n << 62n;
 /** Draws one sample per call. The parameter is prepared once, so this is the form for whole histograms. */
 export type DiscreteGaussian = (random: RandomSource) => number;
 
-/** One exact sample from N_Z(0, sigmaSquared). sigmaSquared = 0 gives 0. */
-export function discreteGaussian(sigmaSquared: Rational, random: RandomSource): number {
-  return discreteGaussianSampler(sigmaSquared)(random);
-}
-
 /**
  * @param sigmaSquared the variance parameter, in [0, 2^62].
  * @throws PrivacyError PRIVACY_PARAMETER outside that range.

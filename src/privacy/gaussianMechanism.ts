@@ -18,7 +18,7 @@ import { approximately, type Rational, rationalAbove, squareOf } from './rationa
 export const GUARANTEE = 'Gaussian mechanism on integer vectors';
 
 /** Variance given up to the discretisation (see above). */
-export const DISCRETISATION_VARIANCE = 4;
+const DISCRETISATION_VARIANCE = 4;
 
 /** The noise of one release and the loss it actually has. */
 export interface NoiseLevel {

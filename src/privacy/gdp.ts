@@ -65,11 +65,6 @@ export function muFor(epsilon: number, delta: number): number {
   return bisect(0, LARGEST_MU, (mu) => gdpDelta(mu, epsilon) > delta).low;
 }
 
-/** mu of the adaptive composition of mu_i-GDP releases, rounded up. */
-export function composeMu(mus: readonly number[]): number {
-  return roundUp(Math.sqrt(sumUp(mus.map((mu) => roundUp(mu * mu)))));
-}
-
 /** Sum of non-negative numbers, rounded up: every addition is followed by a step to the next larger double. */
 export function sumUp(values: Iterable<number>): number {
   let sum = 0;

@@ -1,9 +1,9 @@
 /**
- * Simulated transactions as lines of a CSV file of the contract `demo-transactions`, and as JSON records for scoring.
+ * Simulated transactions as lines of a CSV file of the contract `demo-transactions`.
  *
  * Identifiers start with SYN, so that a file that lost its name still shows that it is synthetic.
  */
-import { generateTransactions, type SimulationOptions, type Transaction } from './transactions.ts';
+import type { SimulationOptions, Transaction } from './transactions.ts';
 
 export const SIMULATED_COLUMNS = [
   'transactionId',
@@ -27,14 +27,7 @@ export const SIMULATED_COLUMNS = [
   'fraud',
 ] as const;
 
-const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const;
-
-/** Yields the header line and then one line per transaction in time order, without line ends. */
-export function* simulateTransactions(options: SimulationOptions): Generator<string, void, undefined> {
-  yield SIMULATED_COLUMNS.join(',');
-  const write = lineWriter(options);
-  for (const transaction of generateTransactions(options)) yield write(transaction);
-}
+export const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const;
 
 /** Writes one transaction as a CSV line, without its line end. */
 export function lineWriter({ bank }: Pick<SimulationOptions, 'bank'>): (transaction: Transaction) => string {
@@ -50,26 +43,6 @@ export function lineWriter({ bank }: Pick<SimulationOptions, 'bank'>): (transact
     const second = t.time % 86_400;
     const clock = `${two(t.hour)}:${two(Math.floor(second / 60) % 60)}:${two(second % 60)}Z`;
     return `SYN-${suffix}-${t.index},SYN-C-${suffix}-${t.customer},SYN-T-${suffix}-${t.terminal},${date}${clock},${money(t.cents)},${t.hour},${WEEKDAYS[t.weekday]},${t.merchantCategory},${t.channel},${t.entryMode},${t.distanceKm ?? ''},${t.secondsSinceLast},${t.count1h},${t.count24h},${t.amountRatio},${t.newMerchant ? 1 : 0},${t.customerAgeDays},${t.terminalCount24h},${t.fraud ? 1 : 0}`;
-  };
-}
-
-/** The transaction as the JSON record a caller sends to be scored: the contract's fields and nothing else. */
-export function recordOf(t: Transaction): Record<string, string | number | boolean | null> {
-  return {
-    amount: t.cents / 100,
-    hour: t.hour,
-    weekday: WEEKDAYS[t.weekday],
-    merchantCategory: t.merchantCategory,
-    channel: t.channel,
-    entryMode: t.entryMode,
-    distanceKm: t.distanceKm,
-    secondsSinceLast: t.secondsSinceLast,
-    count1h: t.count1h,
-    count24h: t.count24h,
-    amountRatio: t.amountRatio,
-    newMerchant: t.newMerchant,
-    customerAgeDays: t.customerAgeDays,
-    terminalCount24h: t.terminalCount24h,
   };
 }
 

@@ -68,7 +68,7 @@ export interface Transaction {
 }
 
 /** First second of the simulation: Monday, 6 January 2025, 00:00 UTC. */
-export const START_SECONDS = Date.UTC(2025, 0, 6) / 1000;
+const START_SECONDS = Date.UTC(2025, 0, 6) / 1000;
 
 /** Options with their defaults; fails with USAGE on a value outside its range. */
 export function completeOptions(options: SimulationOptions): Required<SimulationOptions> {

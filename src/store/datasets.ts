@@ -25,8 +25,6 @@ export interface ImportRow {
   createdAt: Date;
 }
 
-export type NewImport = Omit<ImportRow, 'id' | 'createdAt'>;
-
 export function readDatasets(db: Db) {
   return {
     async find(name: string): Promise<DatasetRow | null> {

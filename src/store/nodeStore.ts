@@ -41,7 +41,7 @@ import { copyRecords, loadTrainingData, type NewRecord, type TrainingRows } from
 import { type AuditPosition, Sequencer } from './sequencer.ts';
 import { Database, type TransactionOptions } from './session.ts';
 
-export const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
+const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
 
 /** One Postgres transaction. Its functions write rows; `append` records what they mean. */
 export interface StoreTransaction {

@@ -38,7 +38,7 @@ export const contract = parseContract({
 });
 
 /** splitmix32: a seeded source, for tests only. */
-export function seeded(seed: number): RandomSource {
+function seeded(seed: number): RandomSource {
   let state = seed >>> 0;
   const nextUint32 = () => {
     state = (state + 0x9e3779b9) >>> 0;
@@ -116,7 +116,7 @@ export function startTestAggregator(
   return startAggregator({ roster, identity, tls, databaseUrl, port, log: quiet, ...(onEvent ? { onEvent } : {}) });
 }
 
-export function bankData(seed: number, rows: number): BinnedData {
+function bankData(seed: number, rows: number): BinnedData {
   const { sizes } = layoutOf(contract);
   const random = seeded(seed);
   const bins = new Uint16Array(rows * sizes.length);

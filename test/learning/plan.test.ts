@@ -3,8 +3,8 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { defaultPlan, parsePlan, planHash } from '../../src/learning/plan.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
-import { canSpend, openBudget, spentMuSquared } from '../../src/privacy/budget.ts';
-import { muFor } from '../../src/privacy/gdp.ts';
+import { canSpend, openBudget } from '../../src/privacy/budget.ts';
+import { muFor, sumUp } from '../../src/privacy/gdp.ts';
 import { approximately } from '../../src/privacy/rational.ts';
 import { contractOf } from '../support/publicData.ts';
 import { planOf } from './plans.ts';
@@ -61,11 +61,11 @@ describe('privacy statement', () => {
           const budget = openBudget(epsilon, delta);
           const losses = statement.releases.map((release) => release.muSquared);
           expect(losses.length).toBe(rounds + 1);
-          expect(spentMuSquared(losses)).toBeLessThanOrEqual(budget.muSquared);
+          expect(sumUp(losses)).toBeLessThanOrEqual(budget.muSquared);
           let spent = 0;
           for (const loss of losses) {
             expect(canSpend(budget, spent, loss)).toBe(true);
-            spent = spentMuSquared([spent, loss]);
+            spent = sumUp([spent, loss]);
           }
           expect(statement.epsilon).toBeLessThanOrEqual(epsilon);
           expect(statement.mu).toBeGreaterThan(muFor(epsilon, delta) * 0.999);

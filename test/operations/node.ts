@@ -15,12 +15,12 @@ import type { NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
 import { openBudget } from '../../src/privacy/budget.ts';
 import { systemRandom } from '../../src/random.ts';
-import { recordOf } from '../../src/simulator/csv.ts';
 import { seededRandom } from '../../src/simulator/random.ts';
 import { generateTransactions } from '../../src/simulator/transactions.ts';
 import { openNodeStore } from '../../src/store/nodeStore.ts';
 import type { EncryptionPool } from '../../src/workers/encryptionPool.ts';
 import { openTrainingPool } from '../../src/workers/trainingPool.ts';
+import { recordOf } from '../support/simulated.ts';
 
 export const contract: Contract = parseContract(
   JSON.parse(readFileSync(join(import.meta.dirname, '../../contracts/demo-transactions.json'), 'utf8')),

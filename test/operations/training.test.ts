@@ -12,10 +12,10 @@ import { readContract } from '../../src/operations/contracts.ts';
 import { importRecords } from '../../src/operations/importRecords.ts';
 import { openParticipantPort } from '../../src/operations/training.ts';
 import type { ParticipantPort, ReleaseTask } from '../../src/participant/port.ts';
-import { simulateTransactions } from '../../src/simulator/csv.ts';
 import { reservationEntry } from '../../src/store/ledger.ts';
 import { openTrainingPool } from '../../src/workers/trainingPool.ts';
 import { usePostgres } from '../support/postgres.ts';
+import { simulateTransactions } from '../support/simulated.ts';
 import { contract, openTestNode, type TestNode, trainedModel } from './node.ts';
 
 const postgres = usePostgres();

@@ -3,9 +3,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { canSpend, epsilonOf, openBudget, requireBudget, spentMuSquared } from '../../src/privacy/budget.ts';
+import { canSpend, epsilonOf, openBudget, requireBudget } from '../../src/privacy/budget.ts';
 import { boundContributions } from '../../src/privacy/contributions.ts';
 import { addNoise, lossOf, noiseFor } from '../../src/privacy/gaussianMechanism.ts';
+import { sumUp } from '../../src/privacy/gdp.ts';
 import { approximately, rationalAbove, rationalText, squareOf } from '../../src/privacy/rational.ts';
 import { seededRandom } from '../support/publicData.ts';
 
@@ -118,8 +119,8 @@ describe('budget', () => {
     fc.assert(
       fc.property(fc.array(fc.double({ min: 0, max: 0.05, noNaN: true }), { maxLength: 30 }), (losses) => {
         const booked: number[] = [];
-        for (const loss of losses) if (canSpend(budget, spentMuSquared(booked), loss)) booked.push(loss);
-        expect(epsilonOf(spentMuSquared(booked), 1e-6)).toBeLessThanOrEqual(1 + 1e-9);
+        for (const loss of losses) if (canSpend(budget, sumUp(booked), loss)) booked.push(loss);
+        expect(epsilonOf(sumUp(booked), 1e-6)).toBeLessThanOrEqual(1 + 1e-9);
         expect(booked.reduce((sum, loss) => sum + loss, 0)).toBeLessThanOrEqual(budget.muSquared * (1 + 1e-12));
       }),
       { seed: 1 },

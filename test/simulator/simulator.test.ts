@@ -5,9 +5,10 @@ import { describe, expect, test } from '@jest/globals';
 import { binRecord, createRowParser, parseContract } from '../../src/contract/contract.ts';
 import { RequestError } from '../../src/errors.ts';
 import { BANK_NAMES, FRAUD_PATTERNS, profileOf } from '../../src/simulator/banks.ts';
-import { recordOf, SIMULATED_COLUMNS, simulateTransactions } from '../../src/simulator/csv.ts';
+import { SIMULATED_COLUMNS } from '../../src/simulator/csv.ts';
 import { seededRandom } from '../../src/simulator/random.ts';
 import { generateTransactions, type SimulationOptions, type Transaction } from '../../src/simulator/transactions.ts';
+import { recordOf, simulateTransactions } from '../support/simulated.ts';
 
 const contract = parseContract(
   JSON.parse(readFileSync(join(import.meta.dirname, '../../contracts/demo-transactions.json'), 'utf8')),

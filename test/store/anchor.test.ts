@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { parseCheckpoint } from '../../src/audit/checkpoint.ts';
-import { connect, withDatabase } from '../../src/database/connection.ts';
+import { connect } from '../../src/database/connection.ts';
 import { fileAnchor } from '../../src/store/anchor.ts';
 import { type NodeStore, openNodeStore } from '../../src/store/nodeStore.ts';
-import { usePostgres } from '../support/postgres.ts';
+import { usePostgres, withDatabase } from '../support/postgres.ts';
 import { entry, newSigner } from './node.ts';
 
 const postgres = usePostgres();

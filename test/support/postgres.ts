@@ -12,7 +12,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from '@jest/globals';
-import { connect, withDatabase } from '../../src/database/connection.ts';
+import { connect } from '../../src/database/connection.ts';
 import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
 import { openLog } from '../../src/log.ts';
 
@@ -47,6 +47,11 @@ async function administer(url: string, sql: string): Promise<void> {
   } finally {
     await client.end();
   }
+}
+
+/** The same server and user with another database name. */
+export function withDatabase(url: string, database: string): string {
+  return Object.assign(new URL(url), { pathname: `/${database}` }).href;
 }
 
 /** Call once at the top level of a test file. */

@@ -11,7 +11,7 @@ import { applyMigrations } from '../../../src/database/migrations.ts';
 import { FederationError } from '../../../src/errors.ts';
 import { type Plan, Prisma, PrismaClient } from './generated/client.ts';
 
-export type { Answer, Message, Model, Plan, Round } from './generated/client.ts';
+export type { Plan } from './generated/client.ts';
 /** A plan without the operator's envelope, which only offers need. */
 export type PlanRow = Omit<Plan, 'proposal'>;
 export type Transaction = Prisma.TransactionClient;

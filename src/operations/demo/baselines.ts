@@ -10,7 +10,7 @@ import { type AdditiveModel, logitsOf } from '../../learning/site.ts';
 import { trainPlain, trainPrivate } from '../../learning/train.ts';
 import { boundContributions } from '../../privacy/contributions.ts';
 import type { RandomSource } from '../../random.ts';
-import { readRows } from '../importRecords.ts';
+import { readRows } from '../readRows.ts';
 
 export interface LabelledRows {
   data: BinnedData;

@@ -5,7 +5,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Contract } from '../../contract/contract.ts';
-import { fingerprintFile } from '../importRecords.ts';
+import { fingerprintFile } from '../readRows.ts';
 import { simulateToFile } from '../simulate.ts';
 import { concatenateFiles, splitByCustomer } from './split.ts';
 
