@@ -36,6 +36,8 @@ const STEP = 3;
 // Penalties as shares of noise * sqrt(rounds), the same for every data set.
 const RIDGE_SHARE = 0.15;
 const SMOOTH_SHARE = 2;
+// The bins of the field whose neighbours are pulled together with exactly SMOOTH_SHARE.
+const REFERENCE_BINS = 32;
 // Half of the expected noise: later steps undo part of what earlier noise did, so all of it would be too much.
 const SHRINKAGE = 0.5;
 // No base rate is believed outside [RAREST, 1 - RAREST], whatever the noise says.
@@ -53,7 +55,15 @@ export function noisePenalty(noise: number, rounds: number): Penalty {
   return { ridge: 1 + RIDGE_SHARE * spread, smooth: 1 + SMOOTH_SHARE * spread };
 }
 
-/** @param first whether this is the first step, taken at w = 0. */
+/**
+ * The same roughness for every number of bins: over a field's range the integral of f'^2 is about B times the sum of
+ * squared differences of neighbours, so a field of few wide bins is pulled together less.
+ */
+function penaltyOf(penalty: Penalty, ordered: number): Penalty {
+  return { ridge: penalty.ridge, smooth: (penalty.smooth * ordered) / REFERENCE_BINS };
+}
+
+/** @param first whether this is the first step, taken at w = 0. @param penalty of a field of REFERENCE_BINS bins. */
 export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first: boolean, penalty: Penalty): Progress {
   const { offsets } = offsetsOf(shape.sizes);
   const gradient = Float64Array.from(sums.gradient);
@@ -84,11 +94,12 @@ export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first:
     const from = offsets[k];
     const to = from + field.length;
     const diagonal = counts.subarray(from, to).map((count) => curvature * count);
-    const direction = smoothingSolve(gradient.subarray(from, to), diagonal, ordered, penalty);
+    const own = penaltyOf(penalty, ordered);
+    const direction = smoothingSolve(gradient.subarray(from, to), diagonal, ordered, own);
     for (let j = 0; j < field.length; j++) field[j] += length * direction[j];
     if (sums.noise === 0) return field;
-    noiseEnergy[k] += (length * sums.noise) ** 2 * inverseTrace(diagonal, ordered, penalty);
-    const energy = smoothingEnergy(field, diagonal, ordered, penalty);
+    noiseEnergy[k] += (length * sums.noise) ** 2 * inverseTrace(diagonal, ordered, own);
+    const energy = smoothingEnergy(field, diagonal, ordered, own);
     const factor = energy > 0 ? Math.max(0, 1 - (SHRINKAGE * noiseEnergy[k]) / energy) : 0;
     // Adding 0 turns -0 into 0, which JSON cannot tell apart.
     return field.map((weight) => factor * weight + 0);
