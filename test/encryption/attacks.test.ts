@@ -208,7 +208,7 @@ describe('imaginary part', () => {
     const deviation = 2 ** (preset.floodBits - productBits(preset));
     for (const half of [phase.subarray(1, degree / 2), phase.subarray(degree / 2)]) {
       const measured = Math.sqrt(half.reduce((sum, x) => sum + (x - model.intercept) ** 2, 0) / half.length);
-      // Six deviations of the estimator, 1 / sqrt(2 * 2048) each.
+      // Six deviations of the estimator, 1 / sqrt(2 * 2048) each: false alarm 2e-9.
       expect(Math.abs(measured / deviation - 1)).toBeLessThan(6 / Math.sqrt(4096));
     }
   });
@@ -220,6 +220,7 @@ describe('imaginary part', () => {
     const logits = encryption.decryptReply(key, header, scorer.score(model, key.publicKey, request));
     const deviation = 2 ** (preset.floodBits - productBits(preset));
     const measured = Math.sqrt(logits.reduce((sum, x) => sum + (x - model.weights[1]) ** 2, 0) / logits.length);
+    // Six deviations again: false alarm 2e-9.
     expect(Math.abs(measured / deviation - 1)).toBeLessThan(6 / Math.sqrt(1024));
   });
 });
@@ -255,7 +256,7 @@ describe('zero weights', () => {
     const part = readFrame('reply', scorer.score(model, key.publicKey, request)).parts[0];
     const residues = residuesAfter(part, 0, part.length / 8);
     expect(residues.every((residue) => residue !== 0n)).toBe(true);
-    // Uniform below q0: the mean is q0 / 2 within six deviations of q0 / sqrt(12 n).
+    // Uniform below q0: the mean is q0 / 2 within six deviations of q0 / sqrt(12 n), false alarm 2e-9.
     const c1 = residues.subarray(residues.length - degree);
     const mean = c1.reduce((sum, residue) => sum + Number(residue), 0) / degree / Number(q0);
     expect(Math.abs(mean - 0.5)).toBeLessThan(6 / Math.sqrt(12 * degree));

@@ -113,15 +113,16 @@ describe.each(Object.values(PRESETS))('preset $name', (preset) => {
   });
 
   test.each([
-    ['weight', modelOf([8.001])],
-    ['weight', modelOf([Number.NaN])],
+    ['weight of dimension 0', modelOf([8.001])],
+    ['weight of dimension 0', modelOf([Number.NaN])],
     ['intercept', modelOf([1], 64.5)],
     ['weights', modelOf([])],
   ])('the service refuses a model by its %s', (where, model) => {
     const good = modelOf([1]);
     const request = encryption.encryptRequest(key, headerOf(key, good, 'row', 1), [[[0, 1]]]);
-    expect(codeOf(() => scorer.score(model, key.publicKey, request))).toBe('ENCRYPTION_PARAMETER');
-    expect(where).toBeTruthy();
+    expect(() => scorer.score(model, key.publicKey, request)).toThrow(
+      expect.objectContaining({ code: 'ENCRYPTION_PARAMETER', where }),
+    );
   });
 
   test('another key, model, dimension or reply is a mismatch', () => {

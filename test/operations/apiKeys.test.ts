@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { connect } from '../../src/database/connection.ts';
 import { createApiKey, listApiKeys, openApiKeyAuthenticator, revokeApiKey } from '../../src/operations/apiKeys.ts';
@@ -98,13 +99,13 @@ describe('API keys', () => {
 
 describe('the log of refusals', () => {
   test('counts within a window, writes the count when it ends, and opens a new one after', async () => {
-    const refusals = openRefusalLog(node, 150);
+    const refusals = openRefusalLog(node, 1_500);
     const refusal = { code: 'UNAUTHENTICATED', why: 'unknown', keyPrefix: null } as const;
     const from = await size();
     for (let i = 0; i < 5; i++) await refusals.record(refusal, `r-${i}`);
     await refusals.record({ ...refusal, why: 'missing' }, 'other');
     expect(await size()).toBe(from + 2);
-    await new Promise((done) => setTimeout(done, 400));
+    for (let waited = 0; (await size()) < from + 3 && waited < 20_000; waited += 20) await sleep(20);
     await refusals.record(refusal, 'later');
     await refusals.close();
     const bodies = (await auditEntries(node, from, 10)).map(({ body }) => body);
