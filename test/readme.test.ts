@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { expect, test } from '@jest/globals';
+import { binRecord, parseContract } from '../src/contract/contract.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
@@ -24,6 +25,13 @@ test('every npm command is a script', () => {
   const used = [...readme.matchAll(/npm (?:run ([a-z:]+)|(test))/g)].map(([, script, test]) => script ?? test);
   expect(used).toEqual(expect.arrayContaining(['demo', 'test', 'veilrisk']));
   expect(used.filter((name) => !(name in scripts))).toEqual([]);
+});
+
+test('the transaction of the curl example fits the demo contract', () => {
+  const body = /-d '(\{.*\})'/.exec(readme)?.[1] ?? '';
+  const { transaction } = JSON.parse(body) as { transaction: Record<string, unknown> };
+  const contract = parseContract(JSON.parse(readFileSync(join(root, 'contracts/demo-transactions.json'), 'utf8')));
+  expect(binRecord(contract, transaction).clamped).toEqual([]);
 });
 
 test('every verb of the table explains itself, and no verb is missing', () => {
