@@ -49,7 +49,10 @@ export function parseVerifierKey(text: string): VerifierKey {
   return { name: match[1], id, publicKey };
 }
 
-/** A LogSigner over a WebCrypto key pair. @throws AuditError AUDIT_NOTE_MALFORMED for a name that cannot stand in a note. */
+/**
+ * A LogSigner over a WebCrypto key pair.
+ * @throws AuditError AUDIT_NOTE_MALFORMED for a name that cannot stand in a note.
+ */
 export async function createLogSigner(origin: string, keys: CryptoKeyPair): Promise<LogSigner> {
   if (!/^[^+\s]+$/.test(origin)) throw malformed('The name of the log holds a blank or a plus sign.', 'origin');
   const publicKey = new Uint8Array(await crypto.subtle.exportKey('raw', keys.publicKey));

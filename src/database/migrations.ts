@@ -39,8 +39,8 @@ async function readMigrations(directory: string): Promise<MigrationList> {
 
 /**
  * Brings the database at `url` to the newest migration of `directory` (absolute path); returns the names applied now.
- * @throws StoreError DATABASE_UNAVAILABLE, also when a migration fails; DATABASE_SCHEMA_NEWER when the database holds a migration or a version of
- *   one that this program does not have.
+ * @throws StoreError DATABASE_UNAVAILABLE, also when a migration fails; DATABASE_SCHEMA_NEWER when the database holds a
+ *   migration, or a version of one, that this program does not have.
  */
 export async function applyMigrations(url: string, directory: string): Promise<{ applied: string[] }> {
   const migrationsList = await readMigrations(directory);

@@ -1,11 +1,11 @@
 /**
  * The bank's side of training: answers plans, and makes each release in the order that keeps the budget whole.
  *
- * The exact sums are computed first. Then the release is reserved, with its audit entry, in one transaction before any
- * noise is drawn, and its bytes are committed in a second one before they leave. The exact sums come before both: a node that stops, or loses its training thread, in
- * the middle of a pass over the records has spent nothing. A reservation found without bytes belongs to a process that
- * died: it stays spent, is marked lost, and the release is paid for again or refused. A committed release is repeated
- * byte for byte.
+ * The exact sums are computed first, so a node that stops, or loses its training thread, in the middle of a pass over
+ * the records has spent nothing. Then the release is reserved, with its audit entry, in one transaction before any noise
+ * is drawn, and its bytes are committed in a second one before they leave. A reservation found without bytes belongs to
+ * a process that died: it stays spent, is marked lost, and the release is paid for again or refused. A committed release
+ * is repeated byte for byte.
  *
  * GUARANTEES.md: "Scorecard training", "Budget". Limit: two processes of one node on the same round would each mark the
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
@@ -250,6 +250,7 @@ async function reserve(
 
 /** A release made at one model must never be passed off as one made at another. */
 function requireSameState(earlier: ReleaseRow, { stateHash, round }: ReleaseTask): void {
+  // Safe: `reserve` above writes every statement; one without the member is refused.
   const { stateHash: paidFor } = earlier.statement as { stateHash?: string };
   if (paidFor === stateHash) return;
   throw new PrivacyError('RELEASE_REPLAYED', 'this round was answered before, at another model', {

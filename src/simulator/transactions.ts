@@ -2,8 +2,8 @@
  * Card transactions in time order, with the features a bank knows when it is asked to authorise them.
  *
  * Every feature of a transaction is computed from that transaction and earlier ones only, and none from the label, as
- * a bank's feature pipeline would. A customer's history before the first day is drawn, so
- * that first uses look like later ones. Everything is a function of the options: equal options give equal bytes on one engine.
+ * a bank's feature pipeline would. A customer's history before the first day is drawn, so that first uses look like
+ * later ones. Everything is a function of the options: equal options give equal bytes on one engine.
  *
  * All of it is synthetic: identifiers start with SYN and the contract `demo-transactions` says so.
  */
