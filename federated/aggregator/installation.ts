@@ -105,6 +105,7 @@ async function readOptional(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
+    // Safe: node:fs rejects with system errors only.
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new FederationError('ROSTER_INVALID', 'A file of the aggregator cannot be read.', { where: path, cause });
   }

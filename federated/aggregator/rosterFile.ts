@@ -23,11 +23,15 @@ export interface RosterRequest {
 /** Never replaces a file: parties may have pinned it. @throws FederationError ROSTER_INVALID naming what is wrong. */
 export async function writeRoster(request: RosterRequest): Promise<{ roster: Roster; hash: string }> {
   const { consortium, version, minimumQuorum, url } = request;
-  const cards = (await readCard(request.aggregatorFile)) as { aggregator?: object; operator?: object };
+  const { aggregator, operator } = await readCard(request.aggregatorFile);
   const roster = parseRoster({
     ...{ format: 'veilrisk-roster/1', consortium, version, minimumQuorum },
-    aggregator: { name: 'aggregator', ...cards.aggregator, ...(url === undefined ? {} : { url }) },
-    operator: cards.operator,
+    aggregator: {
+      name: 'aggregator',
+      ...(typeof aggregator === 'object' && aggregator),
+      ...(url === undefined ? {} : { url }),
+    },
+    operator,
     sites: await Promise.all(request.siteFiles.map(readCard)),
   });
   const file = await open(request.out, 'wx').catch((cause) => {
@@ -46,14 +50,21 @@ export async function writeRoster(request: RosterRequest): Promise<{ roster: Ros
   return { roster, hash: rosterHash(roster) };
 }
 
-async function readCard(path: string): Promise<object> {
+async function readCard(path: string): Promise<Record<string, unknown>> {
+  let json: unknown;
   try {
-    return JSON.parse(await readFile(path, 'utf8')) as object;
+    json = JSON.parse(await readFile(path, 'utf8'));
   } catch (cause) {
-    throw new FederationError('ROSTER_INVALID', 'A file for the roster cannot be read as JSON.', {
-      where: path,
-      fix: 'Give the files that `aggregator init` and `node init --json` printed.',
-      cause,
-    });
+    throw unreadable(path, 'cannot be read as JSON', cause);
   }
+  if (typeof json !== 'object' || json === null) throw unreadable(path, 'holds no JSON object');
+  return { ...json };
+}
+
+function unreadable(path: string, what: string, cause?: unknown): FederationError {
+  return new FederationError('ROSTER_INVALID', `A file for the roster ${what}.`, {
+    where: path,
+    fix: 'Give the files that `aggregator init` and `node init --json` printed.',
+    cause,
+  });
 }

@@ -30,18 +30,18 @@ export async function runAggregator(options: StartOptions): Promise<void> {
   const postgres =
     options.databaseUrl === undefined
       ? await startEmbeddedPostgres({ dataDir: join(dataDir, 'postgres'), log })
-      : undefined;
+      : { url: options.databaseUrl, stop: async () => {} };
   const stopped = Promise.withResolvers<NodeJS.Signals>();
   process.once('SIGINT', stopped.resolve);
   process.once('SIGTERM', stopped.resolve);
   try {
-    const databaseUrl = options.databaseUrl ?? postgres!.url;
+    const databaseUrl = postgres.url;
     const running = await startAggregator({ roster, ...installation, host, port, log, databaseUrl, onEvent });
     log.info({ url: running.url, consortium: roster.consortium }, 'ready');
     onEvent({ event: 'ready', url: running.url });
     log.info({ signal: await stopped.promise }, 'stopping');
     await running.stop();
   } finally {
-    await postgres?.stop();
+    await postgres.stop();
   }
 }

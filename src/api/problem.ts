@@ -55,6 +55,7 @@ interface HttpError {
 /** Turns what Express, body-parser and unknown code throw into one of our codes. */
 export function asVeilriskError(thrown: unknown): VeilriskError {
   if (thrown instanceof VeilriskError) return thrown;
+  // Safe: both members are optional and unknown.
   const { status, type } = (typeof thrown === 'object' && thrown !== null ? thrown : {}) as HttpError;
   if (typeof status === 'number' && status >= 400 && status < 500) {
     if (status === 413)
@@ -122,15 +123,16 @@ export function problemHandler(context: Pick<NodeContext, 'log'>): ErrorRequestH
   };
 }
 
+type Thrown = { name?: unknown; code?: unknown; stack?: unknown };
+
 /**
  * What the log may hold of a failure: the names, messages of our own classes, and stack frames. The message of a foreign
  * error is left out, because a driver may quote the values of the statement that failed.
  */
 function loggable(error: VeilriskError): Record<string, unknown> {
   const { cause } = error;
-  const { name, code, stack } = (typeof cause === 'object' && cause !== null ? cause : {}) as Partial<Error> & {
-    code?: unknown;
-  };
+  // Safe: every member is optional and unknown.
+  const { name, code, stack } = (typeof cause === 'object' && cause !== null ? cause : {}) as Thrown;
   return {
     name: error.name,
     message: error.message,
@@ -140,10 +142,12 @@ function loggable(error: VeilriskError): Record<string, unknown> {
         // Error codes of Node, PostgreSQL, Prisma and ours; never a sentence.
         ...(typeof code === 'string' && /^[A-Z0-9_]{2,40}$/.test(code) && { code }),
         ...(cause instanceof VeilriskError && { message: cause.message }),
-        frames: stack
-          ?.split('\n')
-          .filter((line) => line.startsWith('    at '))
-          .slice(0, 12),
+        ...(typeof stack === 'string' && {
+          frames: stack
+            .split('\n')
+            .filter((line) => line.startsWith('    at '))
+            .slice(0, 12),
+        }),
       },
     }),
   };

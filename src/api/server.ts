@@ -93,6 +93,7 @@ export async function serveApi(context: NodeContext, options: ServeOptions): Pro
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   await listen(server, options);
+  // Safe: a server that listens at a host and port has such an address.
   const { port } = server.address() as AddressInfo;
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;
   return {

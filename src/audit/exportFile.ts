@@ -38,6 +38,7 @@ export function parseHeader(line: string): ExportHeader {
   } catch (cause) {
     throw malformed('The first line is not JSON.', 1, cause);
   }
+  // Safe: every member is unknown until it is checked below.
   const header = parsed as Partial<Record<'format' | keyof ExportHeader, unknown>> | null;
   if (header === null || typeof header !== 'object' || header.format !== EXPORT_FORMAT) {
     throw malformed(`The first line does not say ${EXPORT_FORMAT}.`, 1);

@@ -34,6 +34,7 @@ export function openService({ url, apiKey, timeoutMs = DEFAULT_TIMEOUT_MS }: Ser
     try {
       response = await fetch(`${base}${path}`, {
         ...init,
+        // Safe: the two callers below give plain objects.
         headers: { ...(init.headers as Record<string, string>), authorization: `Bearer ${apiKey}` },
         redirect: 'error',
         signal: AbortSignal.timeout(timeoutMs),
@@ -116,12 +117,14 @@ async function refusal(path: string, response: Response): Promise<ClientError> {
 
 function textOf(problem: unknown, member: string): string | undefined {
   if (typeof problem !== 'object' || problem === null) return undefined;
+  // Safe: an object may be asked for any member.
   const value = (problem as Record<string, unknown>)[member];
   return typeof value === 'string' ? value.slice(0, LONGEST_TEXT) : undefined;
 }
 
 function issuesOf(problem: unknown): { field: string; rule: string }[] {
   if (typeof problem !== 'object' || problem === null) return [];
+  // Safe: an object may be asked for any member.
   const issues = (problem as Record<string, unknown>).issues;
   if (!Array.isArray(issues)) return [];
   return issues.flatMap((issue: unknown) => {

@@ -18,6 +18,7 @@ export interface Layout {
 export function fieldSize(field: Field): number {
   if (field.kind === 'boolean') return 3;
   if (field.kind === 'categorical') return field.categories.length + 2;
+  // Safe: a parsed numeric field has `bins` whenever it has no `edges`.
   return (field.edges?.length ?? field.bins! - 1) + 2;
 }
 

@@ -100,6 +100,7 @@ function compileField(field: Field): CompiledField {
   const { min, max } = field;
   return {
     ...common,
+    // Safe: asked only of values that `read` has accepted.
     outside: (value) => (value as number) < min || (value as number) > max,
     read: (value) =>
       typeof value === 'number' && Number.isFinite(value) ? locate(edges, value) : 'must be a finite number',

@@ -120,6 +120,7 @@ export function createRowParser(
       subject = trim ? cells[subjectColumn].trim() : cells[subjectColumn];
       if (missing.has(subject) || subject.length > MAX_TEXT) {
         issues ??= [];
+        // Safe: a subject column was found by that name.
         issues.push({ field: contract.subject!, rule: `must be a customer key of 1 to ${MAX_TEXT} characters` });
       }
     }
@@ -130,6 +131,7 @@ export function createRowParser(
       time = missing.has(cell) ? null : parseTime(cell);
       if (time === null && !missing.has(cell)) {
         issues ??= [];
+        // Safe: a time column was found by that name.
         issues.push({ field: contract.time!, rule: 'must be an RFC 3339 date-time with a time zone' });
       }
     }

@@ -61,7 +61,7 @@ function numericIssues(field: NumericField, path: string, refuse: (field: string
   }
   if (field.edges !== undefined) {
     if (field.bins !== undefined) refuse(`${path}.edges`, 'must not be given together with bins');
-    if (field.edges.some((edge, at) => at > 0 && !(field.edges![at - 1] < edge))) {
+    if (field.edges.some((edge, at, edges) => at > 0 && !(edges[at - 1] < edge))) {
       refuse(`${path}.edges`, 'must be strictly ascending');
     }
     if (field.edges.some((edge) => !(edge > field.min && edge < field.max))) {

@@ -52,6 +52,7 @@ export async function openPool(url: string, most = 10): Promise<pg.Pool> {
 
 function unavailable(where: string, cause: unknown): StoreError {
   // A PostgreSQL error carries a SQLSTATE, a socket error a name such as ECONNREFUSED; neither holds the password.
+  // Safe: node-postgres rejects with errors; the member is checked below.
   const code = (cause as { code?: unknown }).code;
   const reason = typeof code === 'string' ? code : 'no answer';
   return new StoreError('DATABASE_UNAVAILABLE', `The database server cannot be used (${reason}).`, {

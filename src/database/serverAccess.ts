@@ -18,8 +18,10 @@ export async function readAccess(dataDir: string): Promise<Access | null> {
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw unusable(path, 'cannot be read', (cause as NodeJS.ErrnoException).code);
+    // Safe: node:fs rejects with system errors only.
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return null;
+    throw unusable(path, 'cannot be read', code);
   }
   let json: unknown;
   try {
@@ -28,6 +30,7 @@ export async function readAccess(dataDir: string): Promise<Access | null> {
     // No cause: the parser's message repeats the text, which holds the password.
     throw unusable(path, 'is not JSON');
   }
+  // Safe: any JSON value but null has members or none; both are checked below.
   const { port, password } = (json ?? {}) as Record<string, unknown>;
   const isPort = typeof port === 'number' && Number.isInteger(port) && port > 0 && port < 65_536;
   if (!isPort || typeof password !== 'string' || password === '') throw unusable(path, 'holds no port and password');

@@ -78,6 +78,7 @@ export function encryptRequest(
  */
 export function decryptReply(runtime: SealRuntime, key: SecretKey, sent: FrameHeader, reply: Uint8Array): Float64Array {
   const { header, parts } = readFrame('reply', reply);
+  // Safe: a header made by this room has no other members; one more would be refused.
   for (const field of Object.keys(sent) as (keyof FrameHeader)[]) {
     if (header[field] === sent[field]) continue;
     throw new EncryptionError('FRAME_MISMATCH', 'the reply is not for this request', {

@@ -83,6 +83,7 @@ function checkSeeded(
   const expected = seededPreamble(shape);
   for (let at = 0; at < expected.length; at++) {
     if (bytes[at] === expected[at]) continue;
+    // Safe: the first field is at 0.
     const field = SEEDED_FIELDS.findLast((one) => one.at <= at)!;
     const isParameter = field.at >= 16 && field.at < 89;
     refuse(isParameter ? parameters : malformed, `the ${field.name}`);

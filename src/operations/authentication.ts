@@ -98,6 +98,7 @@ export function openAuthenticator(
     const key = await findKey(prefix);
     cache.keys.delete(prefix);
     if (key === null) return null;
+    // Safe: a full cache has a first key.
     if (cache.keys.size >= CACHE_ENTRIES) cache.keys.delete(cache.keys.keys().next().value!);
     if (cache.changes === changes) cache.keys.set(prefix, { key, untilMs: nowMs + CACHE_MS });
     return key;

@@ -180,6 +180,7 @@ async function siteCard(dir: string): Promise<SiteCard> {
 }
 
 function parseNodeFile(json: unknown, where: string): { id: string; budget: { epsilon: number; delta: number } } {
+  // Safe: any JSON value but null has members or none; all are checked below.
   const { format, id, budget } = (json ?? {}) as Record<string, unknown>;
   const { epsilon, delta } = (budget ?? {}) as Record<string, unknown>;
   if (

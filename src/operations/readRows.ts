@@ -106,12 +106,14 @@ export async function* readRows(
   // The failure reaches the loop below through the parser; this only keeps it from being unhandled as well.
   flow.catch(() => {});
   try {
+    // Safe: what the parser yields with `info` and without `columns`.
     for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: Info }>) {
       if (parseRow === null) {
         parseRow = createRowParser(contract, record, options);
         width = record.length;
         continue;
       }
+      // Safe: the list is not empty.
       while (skipped.length > 0) yield skipped.shift()!;
       const row = parseRow(record, info.lines);
       cutRow = 'issues' in row && (record.length < width || record[width - 1] === '');
@@ -131,6 +133,7 @@ export async function* readRows(
       fix: 'Get a complete copy of the file.',
     });
   }
+  // Safe: the list is not empty.
   while (skipped.length > 0) yield skipped.shift()!;
   if (parseRow === null) {
     throw new ContractError('FILE_HEADER_MISMATCH', 'The file has no header line', {

@@ -36,6 +36,7 @@ export function fileAnchor(path: string): Anchor {
       try {
         return await readFile(path, 'utf8');
       } catch (cause) {
+        // Safe: node:fs rejects with system errors only.
         if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
         throw unusable(path, 'read', cause);
       }

@@ -61,6 +61,7 @@ async function compareBudgets(db: pg.ClientBase): Promise<void> {
   const logged = new Map<string, { epsilon: number; delta: number }>();
   for await (const { index, details } of entriesOf(db, BUDGET_TYPE)) {
     const { dataset, budget } = details;
+    // Safe: any JSON value but null has members or none; both are checked below.
     const { epsilon, delta } = (budget ?? {}) as Record<string, unknown>;
     if (typeof dataset !== 'string' || typeof epsilon !== 'number' || typeof delta !== 'number') {
       throw tampered('the entry of a data set names no budget', `index ${index}`);

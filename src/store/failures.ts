@@ -78,5 +78,6 @@ function messageOf(error: unknown): string {
   return typeof message === 'string' ? message : '';
 }
 
+// Safe: any object may be asked for any member.
 const at = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;

@@ -196,6 +196,7 @@ export function reservationEntry(release: ReleaseRow, actor: string): EntryDraft
     type: RESERVATION_TYPE,
     actor,
     outcome: 'reserved',
+    // Safe: the column is JSON.
     details: { datasetId, planId, round, attempt, muSquared, statement: release.statement as Json },
   };
 }

@@ -82,6 +82,7 @@ export class Sequencer {
     try {
       await this.#client.query({ ...INSERT, values });
     } catch (error) {
+      // Safe: node-postgres rejects with errors; the member is only compared.
       if ((error as { code?: unknown }).code !== UNIQUE_VIOLATION) throw error;
       throw tampered('an entry beyond its signed size is in the database', `index ${positions[0].index}`);
     }

@@ -11,13 +11,14 @@ import { parseRoster, rosterHash } from '../../federated/protocol/roster.ts';
 let folder: string;
 let request: Parameters<typeof writeRoster>[0];
 
+async function card(name: string, content: unknown): Promise<string> {
+  const file = join(folder, `${name}.json`);
+  await writeFile(file, JSON.stringify(content));
+  return file;
+}
+
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'veilrisk-roster-'));
-  const card = async (name: string, content: unknown) => {
-    const file = join(folder, `${name}.json`);
-    await writeFile(file, JSON.stringify(content));
-    return file;
-  };
   request = {
     ...{
       consortium: 'test',
@@ -50,6 +51,8 @@ test('refuses what is no roster, and writes nothing', async () => {
     { siteFiles: [request.aggregatorFile] },
     { siteFiles: [join(folder, 'missing.json')] },
     { url: 'http://agg.example' },
+    { aggregatorFile: await card('null', null) },
+    { aggregatorFile: await card('text', { aggregator: 'text', operator: 1 }) },
   ]) {
     await expect(writeRoster({ ...request, out, ...changes })).rejects.toMatchObject({ code: 'ROSTER_INVALID' });
     await expect(readFile(out)).rejects.toMatchObject({ code: 'ENOENT' });

@@ -79,6 +79,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
     ...['--aggregator', await cardFile('aggregator', aggregatorCard)],
     ...['--minimum-quorum', String(options.minimumQuorum), ...siteFiles],
   ]);
+  // Safe: the output of `aggregator init`.
   const { operatorKeyFile } = JSON.parse(aggregatorCard) as { operatorKeyFile: string };
 
   let aggregatorPort = 0;
@@ -113,6 +114,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
       const output = await supervisor.run(`${spec.name}-import`, [
         ...['import', '--data-dir', dataDir, '--contract', options.contractFile, '--data', spec.trainingFile, '--json'],
       ]);
+      // Safe: the output of `import --json`.
       options.onImported?.(spec.name, JSON.parse(output) as ImportSummary);
       return { ...spec, dataDir, ...(await startBank(spec.name)) };
     }),

@@ -52,6 +52,7 @@ export async function scoreEverything(options: {
       'score,keys,models',
       '--json',
     ];
+    // Safe: the output of `apikey create --json`.
     apiKeys.set(name, (JSON.parse(await supervisor.run(`${name}-apikey`, args)) as { key: string }).key);
   }
   const secretKey = await createKeys('standard');
@@ -129,6 +130,7 @@ async function readTransactions(contract: Contract, file: string, most: number):
     }),
   );
   const transactions: Transaction[] = [];
+  // Safe: with `columns` the parser yields one object of strings a row.
   for await (const cells of parser as AsyncIterable<Record<string, string>>) {
     transactions.push(toTransaction(contract, cells));
   }

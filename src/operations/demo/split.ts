@@ -81,6 +81,7 @@ export async function concatenateFiles(sources: readonly string[], target: strin
   const output = createWriteStream(target);
   for (const [i, source] of sources.entries()) {
     let skip = header && i > 0;
+    // Safe: a stream with an encoding yields strings.
     for await (const chunk of createReadStream(source, 'utf8') as AsyncIterable<string>) {
       if (!skip) {
         await write(output, chunk);

@@ -142,6 +142,7 @@ export function openSupervisor(logDir: string, onFailure: (error: RequestError) 
 function parseEvent(line: string): PartEvent | null {
   try {
     const value: unknown = JSON.parse(line);
+    // Safe: the parts are this program, and print no other objects with that member.
     return typeof value === 'object' && value !== null && 'event' in value ? (value as PartEvent) : null;
   } catch {
     return null;
