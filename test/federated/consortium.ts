@@ -199,8 +199,8 @@ export function runBank(c: Consortium, index: number, url: string, bank = new Me
   };
 }
 
-/** Polls until `check` is true; the test's own timeout bounds it. */
-export async function until(check: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
+/** Polls until `check` is true; fails before the test's own timeout (60 s) does, and says so. */
+export async function until(check: () => boolean | Promise<boolean>, ms = 50_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await check())) {
     if (performance.now() > end) throw new TypeError('the condition did not come true in time');
