@@ -29,9 +29,11 @@ class EngineAdapter extends PrismaPg {
     adapter.executeScript = async (script) => {
       await adapter.underlyingDriver().query(script);
     };
+    // biome-ignore lint/complexity/useLiteralKeys: a private member, which TypeScript lets brackets alone reach.
     const performIO = adapter['performIO'].bind(adapter);
     const queryRaw = adapter.queryRaw.bind(adapter);
     const charColumns = new Map<string, number[]>();
+    // biome-ignore lint/complexity/useLiteralKeys: a private member, which TypeScript lets brackets alone reach.
     adapter['performIO'] = async (query: SqlQuery) => {
       const result: pg.QueryArrayResult = await performIO(query);
       const found = result.fields.flatMap((field, at) => (field.dataTypeID === CHAR_OID ? [at] : []));
