@@ -35,6 +35,8 @@ export class Sequencer {
   readonly #client: TransactionClient;
   readonly #keeper: LogKeeper;
   #range: CompactRange | null = null;
+  /** Two appends that are not awaited one by one still share one lock and one range. */
+  #locked: Promise<CompactRange> | null = null;
   #appended = false;
   #signed: Checkpoint | null = null;
 
@@ -59,8 +61,12 @@ export class Sequencer {
    * Takes the log's lock, and checks what it continues; further calls do nothing.
    * @throws AuditError AUDIT_LOG_TAMPERED, AUDIT_SIGNATURE_INVALID: nothing is signed on top of a history we did not sign.
    */
-  async lock(): Promise<CompactRange> {
-    if (this.#range !== null) return this.#range;
+  lock(): Promise<CompactRange> {
+    this.#locked ??= this.#takeLock();
+    return this.#locked;
+  }
+
+  async #takeLock(): Promise<CompactRange> {
     const head = await lockHeadRow(this.#client);
     this.#range = await this.#keeper.check(head, this.#keeper.newest);
     return this.#range;

@@ -85,7 +85,7 @@ test('training survives SIGKILL of a bank and of the aggregator', async () => {
     ROUNDS,
   );
   expect(unexpected).toEqual([]);
-}, 180_000);
+}, 300_000);
 
 async function roundReached(consortium: Consortium, plan: string, round: number): Promise<void> {
   await consortium.aggregator.waitFor(

@@ -94,7 +94,7 @@ test('runs the whole main job and leaves nothing running', async () => {
   const refused = await veilrisk(['audit', 'verify', log]);
   expect(refused.code).toBe(1);
   expect(refused.err).toContain('AUDIT_LOG_TAMPERED');
-}, 180_000);
+}, 300_000);
 
 test('Ctrl-C stops every part', async () => {
   const { code } = await veilrisk(['demo', '--banks', '2', '--rows', '2000'], /Train one scorecard/);
@@ -131,5 +131,5 @@ onRealData(
     expect(result.encrypted.rowMaxLogitError).toBeLessThanOrEqual(2e-3);
     expect(result.encrypted.columnMaxLogitError).toBeLessThanOrEqual(2e-3);
   },
-  180_000,
+  300_000,
 );
