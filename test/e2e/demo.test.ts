@@ -2,8 +2,8 @@
  * `veilrisk demo` as a person runs it, on less data: the whole main job on real processes, its JSON, what it refuses, and
  * that nothing stays behind when it ends or is interrupted.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -56,8 +56,16 @@ function veilrisk(args: readonly string[], interruptWhen?: RegExp): Promise<Outc
 
 /** Processes whose command line names our directory: nodes, aggregators and database servers alike. */
 function survivors(): string[] {
-  const all = execFileSync('ps', ['-eo', 'pid,args'], { encoding: 'utf8' }).split('\n');
-  return all.filter((line) => line.includes(home) && !line.includes('ps -eo'));
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+      } catch {
+        return '';
+      }
+    })
+    .filter((command) => command.includes(home));
 }
 
 test('runs the whole main job and leaves nothing running', async () => {
