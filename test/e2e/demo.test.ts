@@ -54,8 +54,9 @@ function veilrisk(args: readonly string[], interruptWhen?: RegExp): Promise<Outc
   return new Promise((done) => child.once('close', (code) => done({ code, out, err })));
 }
 
-/** Processes whose command line names our directory: nodes, aggregators and database servers alike. */
+/** Processes whose command line names our directory: nodes, aggregators and database servers alike. Told on Linux only. */
 function survivors(): string[] {
+  if (process.platform !== 'linux') return [];
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map((pid) => {
