@@ -46,6 +46,8 @@ export interface Supervisor {
 
 export function openSupervisor(logDir: string, onFailure: (error: RequestError) => void): Supervisor {
   const running = new Set<Part>();
+  /** Commands on their way to their end; a stop ends them as well, or they would go on without us. */
+  const commands = new Set<ChildProcess>();
   const databases = new Set<string>();
   let stopping = false;
 
@@ -60,6 +62,7 @@ export function openSupervisor(logDir: string, onFailure: (error: RequestError) 
   }
 
   function start(name: string, args: readonly string[]): Part {
+    if (stopping) throw failure(name, 'was not started: everything is being stopped', join(logDir, `${name}.log`));
     const { child, logFile } = launch(name, args);
     const events: PartEvent[] = [];
     const listeners = new Set<(event: PartEvent) => void>();
@@ -114,7 +117,10 @@ export function openSupervisor(logDir: string, onFailure: (error: RequestError) 
   }
 
   async function run(name: string, args: readonly string[]): Promise<string> {
+    if (stopping) throw failure(name, 'was not started: everything is being stopped', join(logDir, `${name}.log`));
     const { child, logFile } = launch(name, args);
+    commands.add(child);
+    child.once('close', () => commands.delete(child));
     let output = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       output += text;
@@ -128,10 +134,13 @@ export function openSupervisor(logDir: string, onFailure: (error: RequestError) 
     stopping = true;
     const parts = [...running];
     for (const part of parts) part.kill('SIGTERM');
+    // A command keeps nothing to finish: its transaction is undone by its end.
+    const ended = [...commands].map((child) => new Promise((done) => child.once('close', done)));
+    for (const child of commands) child.kill('SIGKILL');
     const timer = setTimeout(() => {
       for (const part of running) part.kill('SIGKILL');
     }, STOP_GRACE_MS);
-    await Promise.all(parts.map((part) => part.ended));
+    await Promise.all([...parts.map((part) => part.ended), ...ended]);
     clearTimeout(timer);
     for (const dir of databases) await endDatabase(dir);
   }
