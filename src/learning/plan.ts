@@ -2,7 +2,7 @@
  * The training plan: the public document that fixes, before anything runs, what is released and how noisy it is.
  *
  * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts (contract, consortium, promised
- * loss); nothing in it may be tuned on private data. Limit: family `scorecard` in trust mode `site`.
+ * loss); nothing in it may be tuned on private data. Limit: family `scorecard`.
  */
 import { z } from 'zod';
 import { canonicalHash } from '../canonical.ts';
@@ -13,18 +13,22 @@ const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-cas
 
 const planSchema = z
   .strictObject({
-    format: z.literal('veilrisk-plan/1'),
+    format: z.literal('veilrisk-plan/2', { error: 'must be veilrisk-plan/2; no other format is read' }),
     /** Names this run; the ledger accepts the releases of one id once. */
     id: z
       .string()
       .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, { error: 'must be 1 to 64 of a-z, 0-9, dot, dash, underscore' }),
     contractHash: digest,
     family: z.literal('scorecard'),
-    /** `site`: each bank's message is differentially private by itself, whoever reads it. */
-    mode: z.literal('site'),
+    /** `site`: each bank's message is differentially private by itself, whoever reads it. `sum`: only the sum is. */
+    mode: z.enum(['site', 'sum']),
     sites: z.int().min(1).max(100),
     /** Fewest banks whose messages make a round. */
     quorum: z.int().min(1).max(100),
+    /** Mode `sum`: how many sites may show the aggregator their own noise without breaking the promise; else 0. */
+    colluders: z.int().min(0).max(99),
+    /** Mode `sum`: how many sites may be absent from a round; else 0. */
+    dropouts: z.int().min(0).max(99),
     /** Gradient rounds after the count round. */
     rounds: z.int().min(1).max(500),
     /** Loss per bank and customer of the whole plan. */
@@ -35,11 +39,35 @@ const planSchema = z
     fields: z.int().min(1).max(4096),
     /** p of the residual grid 2^-p. */
     residualBits: z.int().min(12).max(16),
-    /** Share of mu^2 spent on the bin counts; the rest is split evenly over the rounds. */
+    /** Residuals y - p are clipped to [-residualBound, residualBound]; 1 clips nothing. */
+    residualBound: z.number().min(0.5).max(1),
+    /** Share of mu^2 spent on the bin counts; what counts and evaluation leave is split evenly over the rounds. */
     countShare: z.number().min(0.001).max(0.5),
+    /** One more release after training: a histogram of the scores of customers kept out of it; null for none. */
+    evaluation: z
+      .strictObject({
+        /** Share of the customers, by the node's keyed hash, that train nothing and evaluate the model. */
+        holdout: z.number().gt(0).max(0.5),
+        /** Share of mu^2 spent on it. */
+        share: z.number().min(0.001).max(0.5),
+        /** Score bins per label. */
+        bins: z.literal(64),
+      })
+      .nullable(),
     roundDeadlineMs: z.int().min(100).max(86_400_000),
   })
-  .refine((plan) => plan.quorum <= plan.sites, { path: ['quorum'], error: 'must not exceed sites' });
+  .refine((plan) => plan.quorum <= plan.sites, { path: ['quorum'], error: 'must not exceed sites' })
+  .refine((plan) => plan.mode === 'sum' || plan.colluders === 0, { path: ['colluders'], error: 'is for mode sum only' })
+  .refine((plan) => plan.mode === 'sum' || plan.dropouts === 0, { path: ['dropouts'], error: 'is for mode sum only' })
+  .refine((plan) => plan.colluders + plan.dropouts < plan.sites, {
+    path: ['colluders'],
+    error: 'must leave at least one site whose noise is there and secret: colluders + dropouts < sites',
+  })
+  // With fewer the sum would carry less noise than planned; with more no site could be absent.
+  .refine((plan) => plan.mode === 'site' || plan.quorum === plan.sites - plan.dropouts, {
+    path: ['quorum'],
+    error: 'must be sites - dropouts in mode sum',
+  });
 
 export type TrainingPlan = z.infer<typeof planSchema>;
 
@@ -58,6 +86,23 @@ export function parsePlan(json: unknown): TrainingPlan {
   });
 }
 
+/** How residuals become integers: round(r 2^residualBits), clipped to [-residualLimit, residualLimit]. */
+export interface ResidualGrid {
+  readonly residualBits: number;
+  /** Largest magnitude of a residual in grid units; the sensitivity rests on it. */
+  readonly residualLimit: number;
+}
+
+/**
+ * The grid of a round, 1 to `plan.rounds`.
+ *
+ * Round 1 is taken at w = 0, where every p is 1/2 and every residual +-1/2: its limit is 1/2 whatever the plan's is.
+ */
+export function residualGrid(plan: Pick<TrainingPlan, 'residualBits' | 'residualBound'>, round: number): ResidualGrid {
+  const bound = round === 1 ? 0.5 : plan.residualBound;
+  return { residualBits: plan.residualBits, residualLimit: Math.floor(bound * 2 ** plan.residualBits) };
+}
+
 /** SHA-256 of the RFC 8785 form, 64 lower-case hexadecimal digits. */
 export function planHash(plan: TrainingPlan): string {
   return canonicalHash(plan);
@@ -69,6 +114,14 @@ export interface PlanFacts {
   delta: number;
   sites: number;
   quorum: number;
+  /** Default `site`. */
+  mode?: TrainingPlan['mode'];
+  /** Mode `sum`, default 0. */
+  colluders?: number;
+  /** Mode `sum`, default sites - quorum. */
+  dropouts?: number;
+  /** Default none. */
+  evaluation?: TrainingPlan['evaluation'];
   /** Rough number of records of all banks together, as publicly known; it decides only the number of rounds. */
   expectedRows: number;
   /** Name of this run. By default derived from the other facts, so a second run of the same plan needs its own. */
@@ -84,20 +137,26 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
       where: 'expectedRows',
     });
   }
+  const mode = facts.mode ?? 'site';
+  const dropouts = facts.dropouts ?? (mode === 'sum' ? sites - quorum : 0);
   const settings = {
-    format: 'veilrisk-plan/1',
+    format: 'veilrisk-plan/2',
     contractHash: contractHash(contract),
     family: 'scorecard',
-    mode: 'site',
+    mode,
     sites,
     quorum,
+    colluders: facts.colluders ?? 0,
+    dropouts,
     rounds: (expectedRows * epsilon) / Math.sqrt(sites) >= STRONG_SIGNAL ? 50 : 30,
     epsilon,
     delta,
     maxRecordsPerSubject: contract.maxRecordsPerSubject,
     fields: contract.fields.length,
     residualBits: 14,
+    residualBound: 1,
     countShare: DEFAULT_COUNT_SHARE,
+    evaluation: facts.evaluation ?? null,
     roundDeadlineMs: facts.roundDeadlineMs ?? 30_000,
   };
   return parsePlan({

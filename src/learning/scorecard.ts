@@ -34,7 +34,7 @@ const scorecardSchema = z.strictObject({
   }),
   training: z.strictObject({
     planHash: digest,
-    mode: z.literal('site'),
+    mode: z.enum(['site', 'sum']),
     sites: z.int().min(1),
     rounds: z.int().min(1),
     epsilon: z.number().positive(),

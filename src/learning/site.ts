@@ -7,6 +7,7 @@
  */
 import { LearningError } from '../errors.ts';
 import { type BinnedData, offsetsOf } from './binned.ts';
+import type { ResidualGrid } from './plan.ts';
 
 export { addNoise } from '../privacy/gaussianMechanism.ts';
 
@@ -28,27 +29,28 @@ export function siteCounts(data: BinnedData): Float64Array {
 }
 
 /**
- * Sum over records of round((y - p) 2^residualBits) in each of the record's bins; exact integers, un-noised.
+ * Sum over records of the clipped residual on the grid in each of the record's bins; exact integers, un-noised.
+ *
+ * The clip is on integers, after rounding, so no rounding can exceed it; it holds whatever model the aggregator sends.
  *
  * @param model the current model; must have the shape of the data and finite weights.
+ * @param grid of the plan and the round: `residualGrid`.
  */
-export function siteGradient(
-  data: BinnedData,
-  model: AdditiveModel,
-  plan: { readonly residualBits: number },
-): Float64Array {
+export function siteGradient(data: BinnedData, model: AdditiveModel, grid: ResidualGrid): Float64Array {
   const { offsets, total } = offsetsOf(data.sizes);
   const fields = offsets.length;
   const weights = flatWeights(model, data.sizes);
   const { rows, bins, labels } = data;
-  const grid = 2 ** plan.residualBits;
+  const { residualLimit: limit } = grid;
+  const unit = 2 ** grid.residualBits;
   const gradient = new Float64Array(total);
   for (let row = 0; row < rows; row++) {
     const start = row * fields;
     let logit = model.intercept;
     for (let k = 0; k < fields; k++) logit += weights[offsets[k] + bins[start + k]];
-    // In [-grid, grid] for every finite logit, also when exp overflows to Infinity.
-    const residual = Math.round((labels[row] - 1 / (1 + Math.exp(-logit))) * grid);
+    // Finite for every finite logit, also when exp overflows to Infinity.
+    const exact = Math.round((labels[row] - 1 / (1 + Math.exp(-logit))) * unit);
+    const residual = Math.max(-limit, Math.min(limit, exact));
     if (residual !== 0) for (let k = 0; k < fields; k++) gradient[offsets[k] + bins[start + k]] += residual;
   }
   return gradient;

@@ -2,38 +2,56 @@
  * The privacy statement of a plan: what each bank releases, how noisy it is and what it costs, before anything runs.
  *
  * One record sets one bin in each of K fields, so it moves the counts by sqrt(K) in L2 and, its residual being an
- * integer of magnitude at most 2^p, a gradient by at most sqrt(K) 2^p. A customer has at most m records: times m.
- * mu_total^2 = mu_count^2 + sum of mu_t^2 <= muFor(epsilon, delta)^2, every sigma rounded up.
+ * integer of magnitude at most L_t, the gradient of round t by at most sqrt(K) L_t; it is one entry of the evaluation
+ * histogram. A customer has at most m records: times m. All losses add up, as mu^2, to at most muFor(epsilon, delta)^2,
+ * every sigma rounded up.
+ *
+ * Mode `site`: one bank's message carries the whole noise. Mode `sum`: the sum does, as long as S - c - d honest sites
+ * are in it, so each adds its share of the variance. A sum of h banks' noise is charged as variance h (sigma^2 - 4).
  *
  * GUARANTEES.md: "Scorecard training"
  */
-import { type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.ts';
+import { lossOf, type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.ts';
 import { gdpEpsilon, muFor, roundUp, sumUp } from '../privacy/gdp.ts';
-import { approximately, type Rational } from '../privacy/rational.ts';
-import type { TrainingPlan } from './plan.ts';
+import type { Rational } from '../privacy/rational.ts';
+import { residualGrid, type TrainingPlan } from './plan.ts';
+import { statementText } from './statementText.ts';
 
 export const GUARANTEE = 'Scorecard training';
 
 /** One release of one bank, as the ledger books it. */
 export interface Release {
-  /** `counts`, `round-1`, `round-2`, ... */
+  /** `counts`, `round-1`, `round-2`, ..., `evaluation`. */
   name: string;
-  /** Loss, rounded up; losses of a plan add. */
+  /** Charged: loss against the aggregator and, in mode `sum`, the tolerated colluders, rounded up; losses add. */
   muSquared: number;
+  /** Loss against readers of the model, who see nothing but sums over the contributing banks; rounded up. */
+  readersMuSquared: number;
+}
+
+/** What a plan costs one customer of one bank, all releases together. */
+export interface Loss {
+  mu: number;
+  muSquared: number;
+  /** At the plan's delta, rounded up. */
+  epsilon: number;
+  /** Against whom, in a sentence. */
+  against: string;
 }
 
 export interface PrivacyStatement {
-  /** Loss of the whole plan, rounded up. */
+  /** Loss of the whole plan, rounded up: that of `losses.aggregator`. */
   mu: number;
-  muCount: number;
-  muRound: number;
-  /** Noise parameters in the units of the released integers, and their exact squares for the sampler. */
+  /** The noise EACH BANK adds, in the units of the released integers, and its exact square for the sampler. */
   sigmaCount: Rational;
-  sigmaRound: Rational;
   sigmaCountSquared: Rational;
+  sigmaRound: Rational;
   sigmaRoundSquared: Rational;
+  sigmaEvaluation: Rational | null;
+  sigmaEvaluationSquared: Rational | null;
   releases: Release[];
-  /** Sum of the releases, rounded up. */
+  losses: { aggregator: Loss; readers: Loss };
+  /** Sum of the releases as charged, rounded up. */
   muSquaredTotal: number;
   /** Epsilon at the plan's delta that follows from mu, rounded up; at most the plan's epsilon. */
   epsilon: number;
@@ -44,24 +62,58 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
   const mu = muFor(plan.epsilon, plan.delta);
   // 10^-9 of the loss is left unused, so that sums rounded up still fit a budget of the same epsilon and delta.
   const available = mu * mu * (1 - 1e-9);
-  const count = countNoise(plan, available * plan.countShare);
-  const round = roundNoise(plan, (available * (1 - plan.countShare)) / plan.rounds);
-  const releases: Release[] = [{ name: 'counts', muSquared: count.muSquared }];
-  for (let t = 1; t <= plan.rounds; t++) releases.push({ name: `round-${t}`, muSquared: round.muSquared });
-  const muSquaredTotal = sumUp(releases.map((release) => release.muSquared));
-  const total = roundUp(Math.sqrt(muSquaredTotal));
+  const evaluationShare = plan.evaluation?.share ?? 0;
+  const { charged, readers } = noiseSharers(plan);
+  const rounds = Array.from({ length: plan.rounds }, (_, t) => roundSensitivitySquared(plan, t + 1));
+
+  const count = noiseFor(countSensitivitySquared(plan), available * plan.countShare * charged);
+  // One sigma for all rounds; a round of smaller sensitivity costs less.
+  const round = noiseFor(
+    rounds.reduce((sum, squared) => sum + squared, 0),
+    available * (1 - plan.countShare - evaluationShare) * charged,
+  );
+  const evaluation =
+    plan.evaluation === null
+      ? null
+      : noiseFor(evaluationSensitivitySquared(plan), available * evaluationShare * charged);
+
+  const release = (name: string, sensitivitySquared: number, noise: NoiseLevel): Release => ({
+    name,
+    muSquared: sharedLoss(sensitivitySquared, noise, charged),
+    readersMuSquared: sharedLoss(sensitivitySquared, noise, readers),
+  });
+  const releases = [release('counts', countSensitivitySquared(plan), count)];
+  for (const [t, squared] of rounds.entries()) releases.push(release(`round-${t + 1}`, squared, round));
+  if (evaluation !== null) releases.push(release('evaluation', evaluationSensitivitySquared(plan), evaluation));
+
+  const losses = {
+    aggregator: lossAgainst(
+      plan,
+      releases.map((part) => part.muSquared),
+      plan.mode === 'site'
+        ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
+        : `the aggregator together with ${plan.colluders} colluding ${plan.colluders === 1 ? 'bank' : 'banks'}`,
+    ),
+    readers: lossAgainst(
+      plan,
+      releases.map((part) => part.readersMuSquared),
+      `readers of the model, who see only sums with the noise of at least ${readers} ${readers === 1 ? 'bank' : 'banks'}`,
+    ),
+  };
+  const { muSquared: muSquaredTotal, epsilon, mu: total } = losses.aggregator;
   return {
     mu: total,
-    muCount: roundUp(Math.sqrt(count.muSquared)),
-    muRound: roundUp(Math.sqrt(round.muSquared)),
     sigmaCount: count.sigma,
-    sigmaRound: round.sigma,
     sigmaCountSquared: count.sigmaSquared,
+    sigmaRound: round.sigma,
     sigmaRoundSquared: round.sigmaSquared,
+    sigmaEvaluation: evaluation?.sigma ?? null,
+    sigmaEvaluationSquared: evaluation?.sigmaSquared ?? null,
     releases,
+    losses,
     muSquaredTotal,
-    epsilon: gdpEpsilon(total, plan.delta),
-    text: statementText(plan, total, count, round),
+    epsilon,
+    text: statementText(plan, losses, { count, round, evaluation }),
   };
 }
 
@@ -70,37 +122,28 @@ export function countSensitivitySquared(plan: TrainingPlan): number {
   return plan.maxRecordsPerSubject ** 2 * plan.fields;
 }
 
-/** Square of the L2 sensitivity of a gradient on the integer grid to one customer. */
-export function roundSensitivitySquared(plan: TrainingPlan): number {
-  return countSensitivitySquared(plan) * 4 ** plan.residualBits;
+/** Square of the L2 sensitivity of the gradient of a round, 1 to `plan.rounds`, to one customer, in grid units. */
+export function roundSensitivitySquared(plan: TrainingPlan, round: number): number {
+  return countSensitivitySquared(plan) * residualGrid(plan, round).residualLimit ** 2;
 }
 
-function countNoise(plan: TrainingPlan, muSquared: number): NoiseLevel {
-  return noiseFor(countSensitivitySquared(plan), muSquared);
+/** Square of the L2 sensitivity of the evaluation histogram: all m records may fall into one bin. */
+export function evaluationSensitivitySquared(plan: TrainingPlan): number {
+  return plan.maxRecordsPerSubject ** 2;
 }
 
-function roundNoise(plan: TrainingPlan, muSquared: number): NoiseLevel {
-  return noiseFor(roundSensitivitySquared(plan), muSquared);
+/** How many banks' noise an observer cannot subtract: the one who is charged for, and a reader of the model. */
+function noiseSharers(plan: TrainingPlan): { charged: number; readers: number } {
+  if (plan.mode === 'site') return { charged: 1, readers: plan.quorum };
+  return { charged: plan.sites - plan.colluders - plan.dropouts, readers: plan.sites - plan.dropouts };
 }
 
-function statementText(plan: TrainingPlan, mu: number, count: NoiseLevel, round: NoiseLevel): string[] {
-  const m = plan.maxRecordsPerSubject;
-  const grid = 2 ** plan.residualBits;
-  return [
-    `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta} ` +
-      `(${mu.toPrecision(6)}-GDP, add or remove all records of the customer, at most ${m} used).`,
-    `Counts: ${plan.fields} fields, L2 sensitivity ${figure(m * Math.sqrt(plan.fields))}, discrete Gaussian noise of ` +
-      `sigma ${figure(approximately(count.sigma))} in every bin.`,
-    `Rounds: ${plan.rounds} gradients on the grid 1/${grid}, L2 sensitivity ` +
-      `${figure(m * Math.sqrt(plan.fields))} in units of records, discrete Gaussian noise of sigma ` +
-      `${figure(approximately(round.sigma) / grid)} records in every bin.`,
-    'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
-      'other banks and every reader of the model, even together.',
-    'A person who is a customer of several banks is protected by each bank separately: for j banks mu grows by ' +
-      'sqrt(j).',
-  ];
+function sharedLoss(sensitivitySquared: number, noise: NoiseLevel, banks: number): number {
+  return roundUp(lossOf(sensitivitySquared, noise.sigmaSquared) / banks);
 }
 
-function figure(value: number): string {
-  return String(Number(value.toPrecision(5)));
+function lossAgainst(plan: TrainingPlan, muSquared: readonly number[], against: string): Loss {
+  const total = sumUp(muSquared);
+  const mu = roundUp(Math.sqrt(total));
+  return { mu, muSquared: total, epsilon: gdpEpsilon(mu, plan.delta), against };
 }

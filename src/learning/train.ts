@@ -9,7 +9,7 @@ import { LearningError } from '../errors.ts';
 import type { RandomSource } from '../random.ts';
 import { ascend, startProgress } from './ascent.ts';
 import { type BinnedData, checkBinned, shapeOf } from './binned.ts';
-import type { TrainingPlan } from './plan.ts';
+import { residualGrid, type TrainingPlan } from './plan.ts';
 import { type Scorecard, toModel } from './scorecard.ts';
 import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
@@ -33,9 +33,10 @@ export function trainFederatedInMemory(
   const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
   const counts = sumOf(sites.map((data, i) => addNoise(siteCounts(data), sigmaCountSquared, randoms[i])));
   let state = absorbCounts(createTrainer(plan, shapeOf(contract)), counts);
-  for (let round = 0; round < plan.rounds; round++) {
+  for (let round = 1; round <= plan.rounds; round++) {
     const { model } = state;
-    const noisy = sites.map((data, i) => addNoise(siteGradient(data, model, plan), sigmaRoundSquared, randoms[i]));
+    const grid = residualGrid(plan, round);
+    const noisy = sites.map((data, i) => addNoise(siteGradient(data, model, grid), sigmaRoundSquared, randoms[i]));
     state = absorbRound(state, sumOf(noisy), counts, sites.length);
   }
   return toModel(state, contract);
@@ -48,8 +49,10 @@ export function trainPrivate(
   contract: Contract,
   random: RandomSource,
 ): Scorecard {
-  return trainFederatedInMemory([data], { ...plan, sites: 1, quorum: 1 }, contract, [random]);
+  return trainFederatedInMemory([data], { ...plan, ...ALONE }, contract, [random]);
 }
+
+const ALONE = { mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } as const;
 
 /**
  * The reference without privacy on pooled data: the same family and the same steps, exact sums, no noise.
@@ -70,7 +73,7 @@ export function trainPlain(data: BinnedData, contract: Contract): AdditiveModel 
   return progress.model;
 }
 
-const FINEST_GRID = { residualBits: 16 };
+const FINEST_GRID = { residualBits: 16, residualLimit: 2 ** 16 };
 const PLAIN_ROUNDS = 150;
 // Enough against overfitting 32 bins a field on a few thousand records; nothing else asks for it without noise.
 const PLAIN_PENALTY = { ridge: 30, smooth: 1000 };

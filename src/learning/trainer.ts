@@ -18,7 +18,7 @@ import { privacyStatement } from './statement.ts';
 
 /** JSON-serialisable; replaced, never changed, by each absorbed sum. */
 export interface TrainerState extends Progress {
-  readonly format: 'veilrisk-trainer/1';
+  readonly format: 'veilrisk-trainer/2';
   readonly plan: TrainingPlan;
   readonly shape: ModelShape;
   /** Gradient rounds absorbed. */
@@ -35,7 +35,7 @@ export function createTrainer(plan: TrainingPlan, shape: ModelShape): TrainerSta
     });
   }
   return {
-    format: 'veilrisk-trainer/1',
+    format: 'veilrisk-trainer/2',
     plan,
     shape: { sizes: [...shape.sizes], ordered: [...shape.ordered] },
     round: 0,
@@ -88,8 +88,10 @@ export function absorbRound(
 export function reviveTrainer(json: unknown): TrainerState {
   // Safe: every field that is used is checked below before the value is returned.
   const state = json as TrainerState;
-  if (typeof json !== 'object' || json === null || state.format !== 'veilrisk-trainer/1') {
-    throw new LearningError('TRAINING_INPUT', 'this is not a trainer state', { where: 'format' });
+  if (typeof json !== 'object' || json === null || state.format !== 'veilrisk-trainer/2') {
+    throw new LearningError('TRAINING_INPUT', 'this is not a trainer state of format veilrisk-trainer/2', {
+      where: 'format',
+    });
   }
   const fresh = createTrainer(parsePlan(state.plan), state.shape);
   const { total } = offsetsOf(fresh.shape.sizes);

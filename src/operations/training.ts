@@ -13,7 +13,7 @@
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
-import { parsePlan, type TrainingPlan } from '../learning/plan.ts';
+import { parsePlan, residualGrid, type TrainingPlan } from '../learning/plan.ts';
 import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
 import { checkPlan, type RosterFloors } from '../participant/policy.ts';
@@ -177,7 +177,9 @@ async function release(
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
   const rows = await data.load(datasetId, contract);
   const isCount = round === 0 || model === null;
-  const exact = isCount ? await context.training.counts(rows) : await context.training.gradient(rows, model, plan);
+  const exact = isCount
+    ? await context.training.counts(rows)
+    : await context.training.gradient(rows, model, residualGrid(plan, round));
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
   const noisy = addNoise(exact, isCount ? statement.sigmaCountSquared : statement.sigmaRoundSquared, context.random);

@@ -8,6 +8,7 @@
 import { Piscina } from 'piscina';
 import { LearningError, WorkerError } from '../errors.ts';
 import type { BinnedData } from '../learning/binned.ts';
+import type { ResidualGrid } from '../learning/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
 import type { TrainingJob, TrainingOutcome } from './trainingJob.ts';
@@ -16,7 +17,7 @@ export interface TrainingPool {
   /** @returns as `siteCounts`. @throws WorkerError WORKER_FAILED when the thread ended or the pool is closed. */
   counts(data: BinnedData): Promise<Float64Array>;
   /** @returns as `siteGradient`. @throws WorkerError WORKER_FAILED; LearningError MODEL_INVALID. */
-  gradient(data: BinnedData, model: AdditiveModel, plan: { readonly residualBits: number }): Promise<Float64Array>;
+  gradient(data: BinnedData, model: AdditiveModel, grid: ResidualGrid): Promise<Float64Array>;
   /** Ends the thread; a job under way fails with WORKER_FAILED. */
   close(): Promise<void>;
 }
@@ -69,8 +70,8 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
 
   return {
     counts: (data) => run({ kind: 'counts', data: shared(data) }),
-    gradient: (data, { intercept, weights }, { residualBits }) =>
-      run({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits }),
+    gradient: (data, { intercept, weights }, { residualBits, residualLimit }) =>
+      run({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits, residualLimit }),
     async close() {
       isClosed = true;
       await pool?.destroy();

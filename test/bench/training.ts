@@ -99,7 +99,7 @@ async function measureEventLoop(): Promise<void> {
   labels.set(made.labels);
   const data = { ...made, bins, labels };
   const model = { intercept: -2, weights: sizes.map((size) => Array.from({ length: size }, (_, bin) => bin / 100)) };
-  const plan = { residualBits: 8 };
+  const plan = { residualBits: 8, residualLimit: 2 ** 8 };
   const rounds = 10;
   const pool = openTrainingPool({ log: openLog('bench', 'silent') });
   const inPool = async () => void (await pool.gradient(data, model, plan));

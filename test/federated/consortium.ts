@@ -7,7 +7,7 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import type { BinnedData } from '../../src/learning/binned.ts';
-import { defaultPlan, parsePlan, type TrainingPlan } from '../../src/learning/plan.ts';
+import { defaultPlan, parsePlan, residualGrid, type TrainingPlan } from '../../src/learning/plan.ts';
 import { addNoise, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { openLog } from '../../src/log.ts';
@@ -158,7 +158,7 @@ export class MemoryBank implements ParticipantPort {
     const histogram =
       model === null
         ? addNoise(siteCounts(this.#data), sigmaCountSquared, random)
-        : addNoise(siteGradient(this.#data, model, plan), sigmaRoundSquared, random);
+        : addNoise(siteGradient(this.#data, model, residualGrid(plan, round)), sigmaRoundSquared, random);
     return { histogram, releaseId: `${plan.id}-${round}` };
   }
 

@@ -1,7 +1,7 @@
 /** The plan document, its identity, and the statement that follows from it. */
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { defaultPlan, parsePlan, planHash } from '../../src/learning/plan.ts';
+import { defaultPlan, parsePlan, planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { canSpend, openBudget } from '../../src/privacy/budget.ts';
 import { muFor, sumUp } from '../../src/privacy/gdp.ts';
@@ -16,7 +16,14 @@ describe('plan', () => {
     ['epsilon', { epsilon: Number.NaN }],
     ['delta', { delta: 0 }],
     ['residualBits', { residualBits: 20 }],
-    ['mode', { mode: 'sum' as 'site' }],
+    ['mode', { mode: 'none' as 'site' }],
+    ['format', { format: 'veilrisk-plan/1' as 'veilrisk-plan/2' }],
+    ['residualBound', { residualBound: 0.4 }],
+    ['colluders', { colluders: 1, sites: 3, quorum: 3 }],
+    ['dropouts', { dropouts: 1, sites: 3, quorum: 3 }],
+    ['colluders', { mode: 'sum', colluders: 2, dropouts: 1, sites: 3, quorum: 2 }],
+    ['quorum', { mode: 'sum', dropouts: 1, sites: 4, quorum: 2 }],
+    ['evaluation.holdout', { evaluation: { holdout: 0, share: 0.1, bins: 64 } }],
     ['contractHash', { contractHash: 'abc' }],
   ])('a wrong %s is refused by name', (field, wish) => {
     const plan = { ...planOf(), ...wish };
@@ -56,8 +63,14 @@ describe('privacy statement', () => {
         fc.integer({ min: 1, max: 300 }),
         fc.integer({ min: 1, max: 10 }),
         fc.integer({ min: 1, max: 60 }),
-        (epsilon, delta, rounds, maxRecordsPerSubject, fields) => {
-          const statement = privacyStatement(planOf({ epsilon, delta, rounds, maxRecordsPerSubject, fields }));
+        fc.constantFrom<Partial<TrainingPlan>>(
+          {},
+          { residualBound: 0.613 },
+          { mode: 'sum', sites: 9, quorum: 8, colluders: 2, dropouts: 1 },
+        ),
+        (epsilon, delta, rounds, maxRecordsPerSubject, fields, wishes) => {
+          const plan = planOf({ epsilon, delta, rounds, maxRecordsPerSubject, fields, ...wishes });
+          const statement = privacyStatement(plan);
           const budget = openBudget(epsilon, delta);
           const losses = statement.releases.map((release) => release.muSquared);
           expect(losses.length).toBe(rounds + 1);
@@ -80,6 +93,40 @@ describe('privacy statement', () => {
     const more = privacyStatement(planOf({ fields: 16, maxRecordsPerSubject: 3 }));
     expect(approximately(more.sigmaRound) / approximately(one.sigmaRound)).toBeCloseTo(6, 3);
     expect(more.text.join('\n')).toContain('at most 3 used');
+  });
+
+  test('in mode site a reader of the model sees the noise of a quorum of banks', () => {
+    const { losses, releases, sigmaRound } = privacyStatement(planOf({ sites: 5, quorum: 4 }));
+    expect(losses.aggregator.mu / losses.readers.mu).toBeCloseTo(2, 9);
+    expect(losses.readers.epsilon).toBeLessThan(losses.aggregator.epsilon);
+    for (const { muSquared, readersMuSquared } of releases) expect(muSquared / readersMuSquared).toBeCloseTo(4, 9);
+    // What other banks do is nothing that one bank may rely on.
+    expect(sigmaRound).toEqual(privacyStatement(planOf()).sigmaRound);
+  });
+
+  test('in mode sum the noise is shared by the honest banks that are there', () => {
+    const alone = privacyStatement(planOf());
+    const sum = privacyStatement(planOf({ mode: 'sum', sites: 12, quorum: 10, colluders: 1, dropouts: 2 }));
+    expect(approximately(alone.sigmaRound) / approximately(sum.sigmaRound)).toBeCloseTo(3, 6);
+    expect(sum.epsilon).toBeLessThanOrEqual(1);
+    expect(sum.epsilon).toBeGreaterThan(0.999);
+    expect((sum.losses.aggregator.mu / sum.losses.readers.mu) ** 2).toBeCloseTo(10 / 9, 9);
+    expect(sum.text.join('\n')).toContain('Trust mode sum');
+  });
+
+  test('round 1 costs less where its residuals are bounded tighter, and an evaluation is paid from the same budget', () => {
+    const plan = planOf({ residualBound: 0.75, evaluation: { holdout: 0.1, share: 0.2, bins: 64 } });
+    const { releases, mu, sigmaEvaluation, text } = privacyStatement(plan);
+    expect(releases.map(({ name }) => name)).toEqual([
+      'counts',
+      ...[1, 2, 3, 4, 5].map((t) => `round-${t}`),
+      'evaluation',
+    ]);
+    expect(releases[2].muSquared / releases[1].muSquared).toBeCloseTo(2.25, 3);
+    expect(releases[6].muSquared / mu ** 2).toBeCloseTo(0.2, 2);
+    expect(1 / (approximately(sigmaEvaluation ?? { num: 0n, den: 1n }) ** 2 - 4)).toBeCloseTo(releases[6].muSquared, 6);
+    expect(text.join('\n')).toContain('Evaluation');
+    expect(privacyStatement(planOf()).sigmaEvaluation).toBe(null);
   });
 
   test('the statement names unit, noise and trust mode', () => {

@@ -3,20 +3,24 @@ import { parsePlan, type TrainingPlan } from '../../src/learning/plan.ts';
 
 export function planOf(wishes: Partial<TrainingPlan> = {}): TrainingPlan {
   return parsePlan({
-    format: 'veilrisk-plan/1',
+    format: 'veilrisk-plan/2',
     id: 'test-plan',
     contractHash: '0'.repeat(64),
     family: 'scorecard',
     mode: 'site',
     sites: 1,
     quorum: 1,
+    colluders: 0,
+    dropouts: 0,
     rounds: 5,
     epsilon: 1,
     delta: 1e-6,
     maxRecordsPerSubject: 1,
     fields: 3,
     residualBits: 14,
+    residualBound: 1,
     countShare: 0.02,
+    evaluation: null,
     roundDeadlineMs: 1000,
     ...wishes,
   });

@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import { layoutOf } from '../../src/contract/contract.ts';
 import { type BinnedData, shapeOf } from '../../src/learning/binned.ts';
 import { auc } from '../../src/learning/evaluation.ts';
-import { defaultPlan, planHash } from '../../src/learning/plan.ts';
+import { defaultPlan, planHash, residualGrid } from '../../src/learning/plan.ts';
 import { logitOf, modelHash, parseScorecard, reasonsFor, riskScore, toModel } from '../../src/learning/scorecard.ts';
 import { addNoise, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
@@ -49,7 +49,7 @@ describe('state machine', () => {
     while (state.round < plan.rounds) {
       const { model } = state;
       const noisy = sites.map((site, i) =>
-        addNoise(siteGradient(site, model, plan), noise.sigmaRoundSquared, source[i]),
+        addNoise(siteGradient(site, model, residualGrid(plan, state.round + 1)), noise.sigmaRoundSquared, source[i]),
       );
       state = reviveTrainer(JSON.parse(JSON.stringify(absorbRound(state, sumOf(noisy), sumOf(counts), 3))));
     }
@@ -64,7 +64,8 @@ describe('state machine', () => {
     for (let round = 0; round < plan.rounds; round++) {
       const here = round % 3 === 1 ? [0, 2] : [0, 1, 2];
       const { model } = state;
-      const noisy = here.map((i) => addNoise(siteGradient(sites[i], model, plan), noise.sigmaRoundSquared, source[i]));
+      const grid = residualGrid(plan, round + 1);
+      const noisy = here.map((i) => addNoise(siteGradient(sites[i], model, grid), noise.sigmaRoundSquared, source[i]));
       state = absorbRound(state, sumOf(noisy), sumOf(here.map((i) => counts[i])), here.length);
     }
     const scores = logitsOf(data, toModel(state, contract));

@@ -17,7 +17,9 @@ const data = {
 };
 const codeOf = (error: unknown) => (error instanceof VeilriskError ? error.code : 'unknown');
 const job = () =>
-  pool.gradient(data, { intercept: 0.5, weights: [[1, 2]] }, { residualBits: 8 }).then(() => 'accepted', codeOf);
+  pool
+    .gradient(data, { intercept: 0.5, weights: [[1, 2]] }, { residualBits: 8, residualLimit: 256 })
+    .then(() => 'accepted', codeOf);
 
 const pool = openTrainingPool({ log: openLog('test', 'silent') });
 const before = threads.length;

@@ -39,21 +39,24 @@ const cases = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLengt
       intercept: weight,
       weights: fc.tuple(...sizes.map((size) => fc.array(weight, { minLength: size, maxLength: size }))),
     }),
-    residualBits: fc.integer({ min: 0, max: 20 }),
+    grid: fc.record({
+      residualBits: fc.integer({ min: 0, max: 20 }),
+      residualLimit: fc.integer({ min: 1, max: 2 ** 20 }),
+    }),
   }),
 );
 
 test('answers what a direct call answers, bit for bit, from shared memory and from memory of its own', async () => {
   await fc.assert(
-    fc.asyncProperty(cases, async ({ data, model, residualBits }) => {
+    fc.asyncProperty(cases, async ({ data, model, grid }) => {
       const rows = Array.from({ length: data.rows }, (_, row) => row);
       for (const held of [data, selectRows(data, rows, sharedMemory)]) {
         const [counts, gradient] = await Promise.all([
           pool.counts(held),
-          pool.gradient(held, model as AdditiveModel, { residualBits }),
+          pool.gradient(held, model as AdditiveModel, grid),
         ]);
         expect(bytes(counts).equals(bytes(siteCounts(data)))).toBe(true);
-        expect(bytes(gradient).equals(bytes(siteGradient(data, model, { residualBits })))).toBe(true);
+        expect(bytes(gradient).equals(bytes(siteGradient(data, model, grid)))).toBe(true);
       }
     }),
     { numRuns: 150 },
@@ -72,7 +75,7 @@ test('rows selected into shared memory stay there', () => {
 
 test('a model that does not fit keeps its code, and the thread goes on', async () => {
   const wrong = { intercept: 0, weights: [[0, 0, 0]] };
-  await expect(pool.gradient(data, wrong, { residualBits: 4 })).rejects.toMatchObject({
+  await expect(pool.gradient(data, wrong, { residualBits: 4, residualLimit: 16 })).rejects.toMatchObject({
     name: 'LearningError',
     code: 'MODEL_INVALID',
     where: 'field 0',

@@ -1,0 +1,50 @@
+/**
+ * The privacy statement in sentences, for operators and auditors. Figures are rounded; decisions rest on statement.ts.
+ */
+import type { NoiseLevel } from '../privacy/gaussianMechanism.ts';
+import { approximately } from '../privacy/rational.ts';
+import type { TrainingPlan } from './plan.ts';
+import type { Loss } from './statement.ts';
+
+export function statementText(
+  plan: TrainingPlan,
+  losses: { aggregator: Loss; readers: Loss },
+  noise: { count: NoiseLevel; round: NoiseLevel; evaluation: NoiseLevel | null },
+): string[] {
+  const m = plan.maxRecordsPerSubject;
+  const grid = 2 ** plan.residualBits;
+  const sensitivity = m * Math.sqrt(plan.fields);
+  const lines = [
+    `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta} ` +
+      `(${losses.aggregator.mu.toPrecision(6)}-GDP, add or remove all records of the customer, at most ${m} used).`,
+    `Counts: ${plan.fields} fields, L2 sensitivity ${figure(sensitivity)}, each bank adds discrete Gaussian noise of ` +
+      `sigma ${figure(approximately(noise.count.sigma))} to every bin.`,
+    `Rounds: ${plan.rounds} gradients on the grid 1/${grid}, residuals clipped to ${plan.residualBound} (1/2 in round ` +
+      `1), L2 sensitivity ${figure(sensitivity * plan.residualBound)} in units of records, each bank adds discrete ` +
+      `Gaussian noise of sigma ${figure(approximately(noise.round.sigma) / grid)} records to every bin.`,
+  ];
+  if (plan.evaluation !== null && noise.evaluation !== null) {
+    lines.push(
+      `Evaluation: a histogram of ${plan.evaluation.bins} score bins per label of the ${plan.evaluation.holdout} of ` +
+        `the customers that train nothing, L2 sensitivity ${m}, each bank adds discrete Gaussian noise of sigma ` +
+        `${figure(approximately(noise.evaluation.sigma))} to every bin.`,
+    );
+  }
+  lines.push(
+    plan.mode === 'site'
+      ? 'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
+          'other banks and every reader of the model, even together.'
+      : `Trust mode sum: the noise of ${plan.sites - plan.colluders - plan.dropouts} honest banks together keeps the ` +
+          "promise. It holds only while nobody sees a single bank's message, which is what secure summation is for, " +
+          `while at most ${plan.colluders} banks collude and at most ${plan.dropouts} are absent.`,
+    `Loss against ${losses.aggregator.against}: epsilon ${figure(losses.aggregator.epsilon)}.`,
+    `Loss against ${losses.readers.against}: epsilon ${figure(losses.readers.epsilon)}.`,
+    'A person who is a customer of several banks is protected by each bank separately: for j banks mu grows by ' +
+      'sqrt(j).',
+  );
+  return lines;
+}
+
+function figure(value: number): string {
+  return String(Number(value.toPrecision(5)));
+}
