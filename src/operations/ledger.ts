@@ -1,5 +1,14 @@
 /** The privacy ledger of a node, for people and reports: budget, what was spent, and the release behind each line. */
+import type { Json } from '../audit/entry.ts';
+import type { TrainingPlan } from '../learning/plan.ts';
+import {
+  countSensitivitySquared,
+  evaluationSensitivitySquared,
+  type PrivacyStatement,
+  roundSensitivitySquared,
+} from '../learning/statement.ts';
 import { epsilonOf } from '../privacy/budget.ts';
+import { type Rational, rationalText } from '../privacy/rational.ts';
 import type { NodeContext } from './context.ts';
 
 export interface LedgerLine {
@@ -40,4 +49,24 @@ export async function readLedger({ store }: NodeContext): Promise<Ledger[]> {
     });
   }
   return ledgers;
+}
+
+/** What the ledger and the audit log keep about a release, beside its loss and what it was computed at. */
+export function releaseFacts(
+  plan: TrainingPlan,
+  statement: PrivacyStatement,
+  round: number,
+): { readonly [name: string]: Json } {
+  const { name, readersMuSquared } = statement.releases[round];
+  const { sigmaCount, sigmaRound, sigmaEvaluation } = statement;
+  const [sigma, sensitivitySquared] = ((): [Rational | null, number] => {
+    if (name === 'counts') return [sigmaCount, countSensitivitySquared(plan)];
+    if (name === 'evaluation') return [sigmaEvaluation, evaluationSensitivitySquared(plan)];
+    return [sigmaRound, roundSensitivitySquared(plan, round)];
+  })();
+  return {
+    ...{ release: name, mode: plan.mode, unit: 'customer', maxRecordsPerSubject: plan.maxRecordsPerSubject },
+    // In units of the released integers; sigma is that of the noise this bank adds.
+    ...{ sensitivitySquared, sigma: sigma === null ? null : rationalText(sigma), readersMuSquared },
+  };
 }

@@ -11,18 +11,19 @@
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
  */
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
-import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
+import { type Contract, layoutOf } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
 import { parsePlan, residualGrid, type TrainingPlan } from '../learning/plan.ts';
 import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
-import { checkPlan, type RosterFloors } from '../participant/policy.ts';
+import type { RosterFloors } from '../participant/policy.ts';
 import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
 import { requireBudget } from '../privacy/budget.ts';
-import { rationalText } from '../privacy/rational.ts';
 import { type ReleaseRow, reservationEntry } from '../store/ledger.ts';
 import type { NodeContext } from './context.ts';
+import { releaseFacts } from './ledger.ts';
 import { adoptModel } from './models.ts';
+import { reviewPlan } from './planReview.ts';
 import { openTrainingData, type TrainingData } from './trainingData.ts';
 
 /** What `--progress-json` prints. */
@@ -87,14 +88,14 @@ async function answer(
   planHash: string,
   contract: Contract,
 ): Promise<PlanVerdict> {
-  const { store, participation } = context;
+  const { store } = context;
   const known = await store.plans.find(plan.id);
   if (known !== null) {
     if (known.hash !== planHash) return refusal('PLAN_STATE', 'Another plan of this id was answered before.');
     return known.state === 'refused' ? readRefusal(known.reason ?? '') : { accepted: true };
   }
-  const dataset = await store.datasets.forContract(contractHash(contract));
-  const verdict = await decide();
+  const { verdict, dataset, internal } = await reviewPlan(context, roster, plan, contract);
+  if (!verdict.accepted) context.log.warn({ plan: plan.id, code: verdict.code }, internal ?? verdict.reason);
   await store.transaction(async (tx) => {
     await tx.plans.insert({
       ...{ id: plan.id, hash: planHash, plan, datasetId: dataset?.id ?? null },
@@ -119,29 +120,6 @@ async function answer(
     });
   });
   return verdict;
-
-  async function decide(): Promise<PlanVerdict> {
-    const verdict = checkPlan(participation, roster, plan);
-    if (!verdict.accepted) return verdict;
-    // The declared sensitivity rests on these two numbers being those of the contract.
-    if (plan.fields !== contract.fields.length || plan.maxRecordsPerSubject !== contract.maxRecordsPerSubject) {
-      return refusal('PLAN_MISMATCH', 'The plan and its contract disagree on fields or records per customer.');
-    }
-    if (dataset === null) {
-      return refusal('NO_DATA', 'This node holds no data under the contract of the plan.');
-    }
-    const totals = await store.ledger.totals(dataset.id);
-    if (totals === null) return refusal('NO_BUDGET', 'The data set has no privacy budget.');
-    try {
-      requireBudget(totals.budget, totals.spent, privacyStatement(plan).muSquaredTotal, dataset.name);
-    } catch (error) {
-      if (!(error instanceof PrivacyError)) throw error;
-      context.log.warn({ plan: plan.id, code: error.code }, error.message);
-      // What was spent before is the bank's own matter; the plan's cost is public.
-      return refusal(error.code, `The bank cannot pay epsilon ${plan.epsilon} at delta ${plan.delta} for this plan.`);
-    }
-    return { accepted: true };
-  }
 }
 
 function refusal(code: string, reason: string): PlanVerdict {
@@ -172,14 +150,17 @@ async function release(
     requireSameState(earlier, task);
     return { histogram: decodeHistogram(earlier.payload, total), releaseId: earlier.id };
   }
+  const isCount = round === 0;
   const statement = privacyStatement(plan);
+  // Each round is charged for its own sensitivity and noise: counts in the place of a gradient would cost too little.
+  if (!(round <= plan.rounds) || isCount !== (model === null)) throw wrongRound(round);
   if (earlier?.state === 'refused') await requireRoom(context, datasetId, statement.releases[round]);
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
   const rows = await data.load(datasetId, contract);
-  const isCount = round === 0 || model === null;
-  const exact = isCount
-    ? await context.training.counts(rows)
-    : await context.training.gradient(rows, model, residualGrid(plan, round));
+  const exact =
+    model === null
+      ? await context.training.counts(rows)
+      : await context.training.gradient(rows, model, residualGrid(plan, round));
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
   const noisy = addNoise(exact, isCount ? statement.sigmaCountSquared : statement.sigmaRoundSquared, context.random);
@@ -204,7 +185,6 @@ async function reserve(
   statement: PrivacyStatement,
 ): Promise<ReleaseRow> {
   const { name, muSquared } = statement.releases[round];
-  const { sigmaCount, sigmaRound } = statement;
   const outcome = await store.transaction(async (tx) => {
     // The budget before the log: every reservation takes the two locks in this order.
     await tx.ledger.lockBudget(datasetId);
@@ -219,11 +199,7 @@ async function reserve(
     }
     const result = await tx.ledger.reserve({
       ...{ datasetId, planId: plan.id, round, muSquared },
-      statement: {
-        ...{ planHash, stateHash, release: name, mode: plan.mode, unit: 'customer' },
-        maxRecordsPerSubject: plan.maxRecordsPerSubject,
-        sigma: rationalText(round === 0 ? sigmaCount : sigmaRound),
-      },
+      statement: { planHash, stateHash, ...releaseFacts(plan, statement, round) },
     });
     await tx.append(
       result.reserved
@@ -265,6 +241,12 @@ function requireSameState(earlier: ReleaseRow, { stateHash, round }: ReleaseTask
 async function requireRoom({ store }: NodeContext, datasetId: number, { name, muSquared }: Release): Promise<void> {
   const totals = await store.ledger.totals(datasetId);
   if (totals !== null) requireBudget(totals.budget, totals.spent, muSquared, name);
+}
+
+function wrongRound(round: number): LearningError {
+  return new LearningError('TRAINING_INPUT', 'Round 0 asks for counts, a later one for the gradient at its model.', {
+    where: `round ${round}`,
+  });
 }
 
 function notAccepted(planId: string): LearningError {
