@@ -53,6 +53,27 @@ export function noiseFor(sensitivitySquared: number, muSquared: number): NoiseLe
   return { ...level, muSquared: Math.min(muSquared, lossOf(sensitivitySquared, level.sigmaSquared)) };
 }
 
+/**
+ * The least noise (to 1/1024) that stands in for continuous Gaussian noise of standard deviation
+ * `noiseMultiplier` * D: sigma^2 >= D^2 noiseMultiplier^2 + 4. It holds for releases of a Poisson sample too (GUARANTEES.md),
+ * so the accountant may be asked with `noiseMultiplier`.
+ *
+ * @param sensitivitySquared D^2, square of the L2 sensitivity of one release on the integer grid, > 0.
+ * @param noiseMultiplier standard deviation over D, > 0.
+ * @throws PrivacyError PRIVACY_PARAMETER for noise the sampler cannot draw.
+ */
+export function noiseForMultiplier(
+  sensitivitySquared: number,
+  noiseMultiplier: number,
+): { sigma: Rational; sigmaSquared: Rational } {
+  if (!(noiseMultiplier > 0)) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'the noise multiplier must be positive', { where: 'noiseMultiplier' });
+  }
+  // Rounded down, so that the noise is rounded up: squaring and dividing cost two relative units.
+  const { sigma, sigmaSquared } = noiseFor(sensitivitySquared, (1 / noiseMultiplier ** 2) * (1 - 2 ** -50));
+  return { sigma, sigmaSquared };
+}
+
 /** mu^2 of a release with that noise, rounded up. @throws PrivacyError when sigma^2 <= 4: there is no bound then. */
 export function lossOf(sensitivitySquared: number, sigmaSquared: Rational): number {
   const effective: Rational = {
