@@ -1,0 +1,71 @@
+/**
+ * Score-by-label histograms on a public grid: what a bank releases to evaluate a finished model.
+ *
+ * 64 bins a label (design page privacy.md, section 8). The grid is a function of the model alone, so it is public before
+ * any record is read: steps even in asinh(x / SCALE) of the logit's distance x from the model's intercept, which is the
+ * mean logit of a finished scorecard. Fine where most records are, coarse in the tails; it starts 4 below the mean,
+ * because bins below every positive add noise and tell nothing, and ends 8 above it, where a rare event's records are.
+ * On Adult, Taiwan, Telco and ULB the AUC of the histogram is within .0005 of that of the scores.
+ *
+ * GUARANTEES.md: "Federated evaluation". Limit: un-noised. Only `addNoise` output may leave a node.
+ */
+import { LearningError } from '../errors.ts';
+
+export const GUARANTEE = 'Federated evaluation';
+
+/** Bins of each label; a release has twice as many integers. */
+export const SCORE_BINS = 64;
+export const SCORE_CELLS = 2 * SCORE_BINS;
+
+// In logits from the centre. Fixed on the four public data sets of test/learning/scoreHistogram.test.ts.
+const SCALE = 0.5;
+const LOWEST = -4;
+const HIGHEST = 8;
+const START = Math.asinh(LOWEST / SCALE);
+const STEP = (Math.asinh(HIGHEST / SCALE) - START) / SCORE_BINS;
+
+/** Logit, relative to the centre, at position `bin` of the grid; fractions lie inside a bin. */
+export function gridLogit(bin: number): number {
+  return SCALE * Math.sinh(START + STEP * bin);
+}
+
+/** The 63 ascending logits between neighbouring bins of a model; the first and last bin are open outward. */
+export function scoreEdges(model: { readonly intercept: number }): Float64Array {
+  if (!Number.isFinite(model.intercept)) {
+    throw new LearningError('MODEL_INVALID', 'the intercept is not a finite number', { where: 'intercept' });
+  }
+  return Float64Array.from({ length: SCORE_BINS - 1 }, (_, i) => model.intercept + gridLogit(i + 1));
+}
+
+/**
+ * How many records of each label fall into each bin; exact integers, un-noised.
+ *
+ * One record sets exactly one of the 128 cells, whatever the edges are, so m records of a customer move the vector by
+ * at most m in L2.
+ *
+ * @param edges ascending, 63 of them; a logit equal to an edge lies in the bin above it.
+ * @returns 64 cells of label 0, then 64 of label 1.
+ */
+export function scoreHistogram(
+  logits: Float64Array,
+  labels: ArrayLike<number>,
+  edges: Float64Array,
+): Float64Array<ArrayBuffer> {
+  if (logits.length !== labels.length || edges.length !== SCORE_BINS - 1) {
+    throw new LearningError('TRAINING_INPUT', `there must be a label for each score and ${SCORE_BINS - 1} edges`);
+  }
+  const cells = new Float64Array(SCORE_CELLS);
+  for (let row = 0; row < logits.length; row++) {
+    const logit = logits[row];
+    const label = labels[row];
+    if (Number.isNaN(logit) || (label !== 0 && label !== 1)) {
+      throw new LearningError('TRAINING_INPUT', 'a score is not a number or a label not 0 or 1', {
+        where: `row ${row}`,
+      });
+    }
+    let bin = 0;
+    for (let half = SCORE_BINS >> 1; half > 0; half >>= 1) if (logit >= edges[bin + half - 1]) bin += half;
+    cells[label * SCORE_BINS + bin]++;
+  }
+  return cells;
+}
