@@ -2,14 +2,19 @@
  * The privacy ledger: reserve before noise is drawn, commit before bytes leave, never return what was reserved.
  *
  * The budget's row is locked for every reservation, and the sum is compared inside the same statement that inserts, so
- * two processes cannot overspend together. Losses are decimals: their sum is exact. Whoever composes these functions
- * appends the audit entry (`reservationEntry`) in the same transaction; `ledgerAgreesWithLog` compares both at start.
+ * two processes cannot overspend together. Losses are decimals, rounded up, and budgets rounded down: their sum is exact.
+ * Whoever composes these functions appends the audit entry (`reservationEntry`) in the same transaction. Both are compared
+ * at start (`ledgerAgreesWithLog`) and, for the data set in question, under the lock of every reservation (crossCheck.ts):
+ * a row that was changed while the node runs buys nothing.
  */
 import { createHash } from 'node:crypto';
 import type { EntryDraft, Json } from '../audit/entry.ts';
 import { PrivacyError, StoreError } from '../errors.ts';
+import { compareDatasetWithLog, RESERVATION_TYPE } from './crossCheck.ts';
 import type { Prisma, Release } from './generated/client.ts';
 import { asBytes, type Db, type Session } from './session.ts';
+
+export { BUDGET_TYPE, RESERVATION_TYPE } from './crossCheck.ts';
 
 export type ReleaseState = 'reserved' | 'committed' | 'lost' | 'refused';
 
@@ -137,20 +142,22 @@ export function writeLedger({ db, client }: Session) {
      */
     async setBudget(datasetId: number, budget: BudgetRow): Promise<{ previous: BudgetRow | null }> {
       const before = await reader.totals(datasetId);
-      const data = { epsilon: budget.epsilon, delta: budget.delta, muSquared: decimal(budget.muSquared) };
+      const data = { epsilon: budget.epsilon, delta: budget.delta, muSquared: decimalBelow(budget.muSquared) };
       await db.budget.upsert({ where: { datasetId }, create: { datasetId, ...data }, update: data });
       return { previous: before?.budget ?? null };
     },
     /**
      * Records an attempt: reserved when it fits what is left of the budget, else refused (not an exception, so that the
      * refusal and its audit entry commit).
-     * @throws PrivacyError RELEASE_REPLAYED when an earlier attempt is reserved or committed; StoreError NOT_FOUND.
+     * @throws PrivacyError RELEASE_REPLAYED when an earlier attempt is reserved or committed, LEDGER_MISMATCH when budget
+     *   and releases of the data set are not those of the audit log; StoreError NOT_FOUND.
      */
     async reserve({ datasetId, planId, round, muSquared, statement }: Reservation): Promise<ReserveResult> {
       if (!(muSquared > 0) || !Number.isFinite(muSquared)) {
         throw new PrivacyError('PRIVACY_PARAMETER', 'The loss of a release must be positive.', { where: 'muSquared' });
       }
       await lockBudget(datasetId);
+      await compareDatasetWithLog(client, datasetId);
       const earlier = await reader.latest(datasetId, planId, round);
       if (earlier?.state === 'reserved' || earlier?.state === 'committed') {
         throw replayed(`plan ${planId}, round ${round}`, `attempt ${earlier.attempt} is ${earlier.state}`);
@@ -161,7 +168,7 @@ export function writeLedger({ db, client }: Session) {
            CASE WHEN COALESCE((SELECT sum(mu_squared) FROM releases WHERE dataset_id = $1 AND state <> 'refused'), 0)
              + $5::numeric <= mu_squared THEN 'reserved' ELSE 'refused' END
          FROM budgets WHERE dataset_id = $1 RETURNING id, state`,
-        [datasetId, planId, round, (earlier?.attempt ?? 0) + 1, decimal(muSquared), JSON.stringify(statement)],
+        [datasetId, planId, round, (earlier?.attempt ?? 0) + 1, decimalAbove(muSquared), JSON.stringify(statement)],
       );
       const release = await byId(rows[0].id);
       if (release.state === 'reserved') return { reserved: true, release };
@@ -183,10 +190,6 @@ export function writeLedger({ db, client }: Session) {
 export type LedgerReader = ReturnType<typeof readLedger>;
 export type LedgerWriter = ReturnType<typeof writeLedger>;
 
-export const RESERVATION_TYPE = 'privacy.reserve';
-/** The entry that sets the budget of a data set: details `dataset` (its name) and `budget` {epsilon, delta}. */
-export const BUDGET_TYPE = 'dataset.create';
-
 /**
  * The audit entry of a reservation, appended in its transaction. The cross-check at start reads exactly these details.
  */
@@ -204,8 +207,31 @@ export function reservationEntry(release: ReleaseRow, actor: string): EntryDraft
 const addDecimals = (sum: Prisma.Decimal | null, each: Prisma.Decimal | null) =>
   each === null ? sum : sum === null ? each : sum.plus(each);
 
-/** All the decimals the column keeps: exact for every loss above 1e-14, and within 5e-31 below. */
-const decimal = (value: number): string => value.toFixed(30);
+const DECIMALS = 30;
+/** The longest that toFixed writes. */
+const DIGITS = 100;
+const UNIT = 10n ** BigInt(DIGITS - DECIMALS);
+
+/** The least decimal of the column that is at least `value` > 0: what is charged is never less than the loss. */
+export function decimalAbove(value: number): string {
+  return decimalText((digitsOf(value) + (isWhole(value) ? 0n : 1n) + UNIT - 1n) / UNIT);
+}
+
+/** The greatest decimal of the column that is at most `value` >= 0, for a limit. */
+export function decimalBelow(value: number): string {
+  const digits = digitsOf(value) - (isWhole(value) ? 0n : 1n);
+  return decimalText(digits < 0n ? 0n : digits / UNIT);
+}
+
+const digitsOf = (value: number): bigint => BigInt(value.toFixed(DIGITS).replace('.', ''));
+
+/** Whether toFixed(DIGITS) is the double itself and not its nearest: k binary places have k decimal ones. */
+const isWhole = (value: number): boolean => Number.isInteger(value * 2 ** DIGITS);
+
+function decimalText(units: bigint): string {
+  const digits = units.toString().padStart(DECIMALS + 1, '0');
+  return `${digits.slice(0, -DECIMALS)}.${digits.slice(-DECIMALS)}`;
+}
 
 function toRelease(row: Release): ReleaseRow {
   return {

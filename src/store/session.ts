@@ -70,7 +70,9 @@ export class Database {
           committing = true;
           return result;
         },
-        { maxWait: WAIT_MS, timeout: limit + PRISMA_MARGIN_MS },
+        // Named, because a server, database or user may have another default: under REPEATABLE READ a reservation would
+        // compare with the releases there were before it waited for the budget's lock.
+        { isolationLevel: 'ReadCommitted', maxWait: WAIT_MS, timeout: limit + PRISMA_MARGIN_MS },
       );
     } catch (error) {
       const failure = asStoreError(error, committing);

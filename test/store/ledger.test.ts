@@ -18,21 +18,13 @@ async function open(url?: string, signer?: OpenedStore['signer']): Promise<Opene
   return one;
 }
 
-async function datasetWith({ store }: OpenedStore, muSquared: number, name = 'cards'): Promise<number> {
+/** As operations do it: the data set, its budget and the entry of both in one transaction. */
+async function loggedDataset({ store }: OpenedStore, epsilon = 1, name = 'cards'): Promise<number> {
   return store.transaction(async (tx) => {
     const { id } = await tx.datasets.create({ name, contractHash: 'c'.repeat(64), contract: {} });
-    await tx.ledger.setBudget(id, { epsilon: 1, delta: 1e-6, muSquared });
-    return id;
-  });
-}
-
-/** As operations do it: the data set, its budget and the entry of both in one transaction. */
-async function loggedDataset({ store }: OpenedStore, epsilon = 1): Promise<number> {
-  return store.transaction(async (tx) => {
-    const { id } = await tx.datasets.create({ name: 'cards', contractHash: 'c'.repeat(64), contract: {} });
     const budget = openBudget(epsilon, 1e-6);
     await tx.ledger.setBudget(id, budget);
-    const details = { dataset: 'cards', budget: { epsilon: budget.epsilon, delta: budget.delta } };
+    const details = { dataset: name, budget: { epsilon: budget.epsilon, delta: budget.delta } };
     await tx.append({ type: BUDGET_TYPE, actor: 'node', outcome: 'ok', details });
     return id;
   });
@@ -53,29 +45,35 @@ function reserve({ store }: OpenedStore, datasetId: number, round: number, muSqu
   });
 }
 
+const LIMIT = openBudget(1, 1e-6).muSquared;
+
 describe('ledger', () => {
   test('reserved, committed and lost all count; refused does not', async () => {
     const node = await open();
     const { store } = node;
-    const id = await datasetWith(node, 1);
-    const first = await reserve(node, id, 0, 0.25);
+    const id = await loggedDataset(node);
+    const quarter = LIMIT / 4;
+    const first = await reserve(node, id, 0, quarter);
     await store.transaction((tx) => tx.ledger.commit(first.release.id, new Uint8Array([1, 2, 3])));
-    const second = await reserve(node, id, 1, 0.25);
+    const second = await reserve(node, id, 1, quarter);
     await store.transaction((tx) => tx.ledger.markLost(second.release.id));
-    const retry = await reserve(node, id, 1, 0.25);
+    const retry = await reserve(node, id, 1, quarter);
     expect(retry).toMatchObject({ reserved: true, release: { attempt: 2, state: 'reserved' } });
-    const refused = await reserve(node, id, 2, 0.5);
-    expect(refused).toMatchObject({ reserved: false, release: { state: 'refused' }, totals: { spent: 0.75 } });
+    const refused = await reserve(node, id, 2, quarter * (1 + 1e-12));
+    expect(refused).toMatchObject({ reserved: false, release: { state: 'refused' }, totals: { spent: 3 * quarter } });
     expect(await store.ledger.totals(id)).toEqual({
-      budget: { epsilon: 1, delta: 1e-6, muSquared: 1 },
-      reserved: 0.25,
-      committed: 0.25,
-      lost: 0.25,
-      spent: 0.75,
+      budget: { epsilon: 1, delta: 1e-6, muSquared: LIMIT },
+      reserved: quarter,
+      committed: quarter,
+      lost: quarter,
+      spent: 3 * quarter,
       refusals: 1,
     });
-    // Exactly what is left still fits.
-    expect(await reserve(node, id, 2, 0.25)).toMatchObject({ reserved: true, release: { attempt: 2 } });
+    // All that is left, but for the rounding of decimals, still fits.
+    expect(await reserve(node, id, 2, quarter * (1 - 1e-12))).toMatchObject({
+      reserved: true,
+      release: { attempt: 2 },
+    });
     expect(await store.ledger.latest(id, 'plan', 0)).toMatchObject({
       state: 'committed',
       // sha256 of 010203, by coreutils
@@ -87,12 +85,12 @@ describe('ledger', () => {
   test('a release is made once: reserved or committed, it cannot be reserved, settled or lost again', async () => {
     const node = await open();
     const { store } = node;
-    const id = await datasetWith(node, 1);
-    const { release } = await reserve(node, id, 0, 0.1);
+    const id = await loggedDataset(node);
+    const { release } = await reserve(node, id, 0, LIMIT / 10);
     const replayed = { code: 'RELEASE_REPLAYED' };
-    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject(replayed);
+    await expect(reserve(node, id, 0, LIMIT / 10)).rejects.toMatchObject(replayed);
     await store.transaction((tx) => tx.ledger.commit(release.id, new Uint8Array(1)));
-    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject(replayed);
+    await expect(reserve(node, id, 0, LIMIT / 10)).rejects.toMatchObject(replayed);
     await expect(store.transaction((tx) => tx.ledger.commit(release.id, new Uint8Array(2)))).rejects.toMatchObject(
       replayed,
     );
@@ -102,7 +100,7 @@ describe('ledger', () => {
 
   test('a loss that is not positive and finite is refused', async () => {
     const node = await open();
-    const id = await datasetWith(node, 1);
+    const id = await loggedDataset(node);
     for (const muSquared of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
       await expect(reserve(node, id, 0, muSquared)).rejects.toMatchObject({ code: 'PRIVACY_PARAMETER' });
     }
@@ -113,17 +111,19 @@ describe('ledger', () => {
     const id = await node.store.transaction(async (tx) => {
       return (await tx.datasets.create({ name: 'n', contractHash: 'c', contract: {} })).id;
     });
-    await expect(reserve(node, id, 0, 0.1)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(reserve(node, id, 0, LIMIT / 10)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
   test('two processes at once cannot overspend', async () => {
     const a = await open();
     const b = await open(a.url, a.signer);
-    const id = await datasetWith(a, 1);
-    // 0.15 goes into 1 six times, whoever comes first.
-    const all = await Promise.all(Array.from({ length: 12 }, (_, i) => reserve(i % 2 === 0 ? a : b, id, i, 0.15)));
+    const id = await loggedDataset(a);
+    // 15 per cent go into the budget six times, whoever comes first.
+    const all = await Promise.all(
+      Array.from({ length: 12 }, (_, i) => reserve(i % 2 === 0 ? a : b, id, i, 0.15 * LIMIT)),
+    );
     expect(all.filter(({ reserved }) => reserved)).toHaveLength(6);
-    expect((await a.store.ledger.totals(id))?.spent).toBeCloseTo(0.9, 12);
+    expect((await a.store.ledger.totals(id))?.spent).toBeCloseTo(0.9 * LIMIT, 12);
     await a.store.audit.fsck();
   });
 
@@ -132,12 +132,14 @@ describe('ledger', () => {
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
-        fc.double({ min: 1e-9, max: 2, noNaN: true }),
+        fc.double({ min: 0.01, max: 4, noNaN: true }),
         fc.array(fc.double({ min: 1e-12, max: 1, noNaN: true }), { maxLength: 6 }),
-        async (budget, losses) => {
-          const id = await datasetWith(node, budget, `run ${run++}`);
+        async (epsilon, losses) => {
+          const id = await loggedDataset(node, epsilon, `run ${run++}`);
           for (const [round, loss] of losses.entries()) await reserve(node, id, round, loss);
-          expect((await node.store.ledger.totals(id))!.spent).toBeLessThanOrEqual(budget);
+          const { spent, budget } = (await node.store.ledger.totals(id))!;
+          expect(spent).toBeLessThanOrEqual(budget.muSquared);
+          expect(budget.muSquared).toBe(openBudget(epsilon, 1e-6).muSquared);
         },
       ),
       { numRuns: 15 },
@@ -226,9 +228,9 @@ describe('cross-check with the audit log', () => {
 
   test('the database refuses to change or remove releases and to remove budgets', async () => {
     const node = await open();
-    const id = await datasetWith(node, 1);
-    await reserve(node, id, 0, 0.1);
-    const lost = await reserve(node, id, 1, 0.1);
+    const id = await loggedDataset(node);
+    await reserve(node, id, 0, LIMIT / 10);
+    const lost = await reserve(node, id, 1, LIMIT / 10);
     await node.store.transaction((tx) => tx.ledger.markLost(lost.release.id));
     const client = await connect(node.url);
     for (const sql of [
