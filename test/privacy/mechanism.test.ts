@@ -1,6 +1,4 @@
-/** Noise calibration, the customer bound, the budget, and that every mechanism states its guarantee. */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+/** Noise calibration, the customer bound and the budget. */
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { canSpend, epsilonOf, openBudget, requireBudget } from '../../src/privacy/budget.ts';
@@ -137,28 +135,4 @@ describe('budget', () => {
     );
     expect(() => openBudget(0, 1e-6)).toThrow(expect.objectContaining({ code: 'PRIVACY_PARAMETER' }));
   });
-});
-
-test('every mechanism names a heading of GUARANTEES.md, and no heading is without a mechanism', () => {
-  const source = join(import.meta.dirname, '../../src');
-  const headings = [...readFileSync(join(source, 'privacy/GUARANTEES.md'), 'utf8').matchAll(/^## (.+)$/gm)].map(
-    (m) => m[1],
-  );
-  const withoutGuarantee: string[] = [];
-  const named: string[] = [];
-  for (const room of ['privacy', 'learning']) {
-    // Safe: without `withFileTypes` and with the default encoding the names are strings.
-    const files = readdirSync(join(source, room), { recursive: true }) as string[];
-    for (const file of files.filter((name) => name.endsWith('.ts'))) {
-      const text = readFileSync(join(source, room, file), 'utf8');
-      const guarantee = /^export const GUARANTEE = '(.+)';$/m.exec(text)?.[1];
-      if (guarantee !== undefined) {
-        named.push(guarantee);
-        expect(text).toContain(`GUARANTEES.md: "${guarantee}"`);
-      } else if (room === 'privacy') withoutGuarantee.push(file);
-    }
-  }
-  expect(named.sort()).toEqual(headings.sort());
-  // Number formats need no guarantee; every other file of the room does.
-  expect(withoutGuarantee).toEqual(['rational.ts']);
 });
