@@ -8,8 +8,10 @@
 import { type Contract, contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import { FederationError, VeilriskError } from '../../src/errors.ts';
 import { type ModelShape, shapeOf } from '../../src/learning/binned.ts';
+import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
 import { parsePlan, planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import { type Scorecard, toModel } from '../../src/learning/scorecard.ts';
+import { SCORE_CELLS } from '../../src/learning/scoreHistogram.ts';
 import { flatWeights } from '../../src/learning/site.ts';
 import { absorbCounts, absorbRound, createTrainer, reviveTrainer } from '../../src/learning/trainer.ts';
 import { canonicalHash, parseCanonical } from '../protocol/canonical.ts';
@@ -21,8 +23,10 @@ export interface Course {
   readonly planHash: string;
   readonly contract: Contract;
   readonly shape: ModelShape;
-  /** Bins of all fields: coordinates of every histogram. */
+  /** Bins of all fields: coordinates of a histogram of counts or gradients. */
   readonly dimension: number;
+  /** Number of the round that evaluates the finished model, or null. */
+  readonly evaluation: number | null;
 }
 
 /** Throws MESSAGE_MALFORMED or PLAN_REFUSED unless plan and contract are valid, canonical and belong together. */
@@ -42,7 +46,14 @@ export function openCourse(planJson: Uint8Array, contractJson: Uint8Array): Cour
     const shape = shapeOf(contract);
     // Refuses a plan that does not fit the contract before any site sees it.
     createTrainer(plan, shape);
-    return { plan, planHash: hash, contract, shape, dimension: layoutOf(contract).total };
+    return {
+      plan,
+      planHash: hash,
+      contract,
+      shape,
+      dimension: layoutOf(contract).total,
+      evaluation: evaluationRound(plan),
+    };
   } catch (error) {
     if (error instanceof FederationError || !(error instanceof VeilriskError)) throw error;
     throw new FederationError('PLAN_REFUSED', error.message, {
@@ -68,6 +79,11 @@ export function courseOf(plan: Pick<Plan, 'planHash' | 'planJson' | 'contractJso
   return course;
 }
 
+/** Coordinates of the histograms of a round. */
+export function dimensionOf(course: Course, round: number): number {
+  return round === course.evaluation ? SCORE_CELLS : course.dimension;
+}
+
 /** State before the count round. */
 export function firstState(course: Course): string {
   return JSON.stringify(createTrainer(course.plan, course.shape));
@@ -80,10 +96,10 @@ export function nextState(state: string, counts: Float64Array, gradient: Float64
   return JSON.stringify(after);
 }
 
-/** What a site trains on in round `number`; nothing in the count round. */
+/** What a site works on in round `number`: nothing in the count round, the finished model in the evaluation. */
 export function weightsOf(course: Course, number: number, state: string): Weights {
   if (number === 0) return NO_WEIGHTS;
-  const { model } = reviveTrainer(JSON.parse(state));
+  const model = number === course.evaluation ? finish(course, state) : reviveTrainer(JSON.parse(state)).model;
   return { intercept: model.intercept, flat: flatWeights(model, course.shape.sizes) };
 }
 

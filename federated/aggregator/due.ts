@@ -12,6 +12,8 @@ import type { PlanRow, Transaction } from './store/database.ts';
 type Step =
   | { kind: 'wait' }
   | { kind: 'abort'; code: string; reason: string }
+  /** The model is there and its evaluation will not be. */
+  | { kind: 'skipEvaluation'; code: string; reason: string }
   | { kind: 'start'; sites: string[] }
   | { kind: 'reopen'; number: number; attempt: number; contributions: number }
   /** Contributors in roster order. */
@@ -46,7 +48,8 @@ async function proposalDue(tx: Transaction, desk: Desk, plan: PlanRow): Promise<
 }
 
 async function roundDue(tx: Transaction, desk: Desk, plan: PlanRow): Promise<Step> {
-  const { quorum, roundDeadlineMs } = courseOf(plan).plan;
+  const course = courseOf(plan);
+  const { quorum, roundDeadlineMs } = course.plan;
   const planId = plan.id;
   // The open round, and the one before it for who was there.
   const rounds = await tx.round.findMany({
@@ -78,7 +81,7 @@ async function roundDue(tx: Transaction, desk: Desk, plan: PlanRow): Promise<Ste
       return { kind: 'wait' };
     case 'abort':
       return {
-        kind: 'abort',
+        kind: number === course.evaluation ? 'skipEvaluation' : 'abort',
         code: 'QUORUM_LOST',
         reason: `Round ${number} ended with fewer updates than the quorum.`,
       };

@@ -1,13 +1,20 @@
 /**
  * The state machine: every step of a plan, taken inside one transaction that holds the plan's lock.
  *
- * proposed -> counting (round 0) -> training (rounds 1..E) -> completed; any of the first three -> aborted.
+ * proposed -> counting (round 0) -> training (rounds 1..E) -> [evaluating (round E + 1)] -> completed; the first three
+ * may end in aborted, evaluating in completed without figures: a model that was paid for is published.
  * The next state depends on nothing but rows: a plan continued by another process after a crash gives the same model,
  * bit for bit, from the same messages.
  */
 
 import { VeilriskError } from '../../src/errors.ts';
-import type { Scorecard } from '../../src/learning/scorecard.ts';
+import {
+  type Evaluated,
+  evaluateModel,
+  type ModelEvaluation,
+  missingEvaluation,
+} from '../../src/learning/modelEvaluation.ts';
+import { modelHash as hashOf, type Scorecard } from '../../src/learning/scorecard.ts';
 import { canonicalBytes, sha256Hex } from '../protocol/canonical.ts';
 import { modelMessageId } from '../protocol/client.ts';
 import { envelopeBytes } from '../protocol/envelope.ts';
@@ -45,8 +52,20 @@ export async function advance(tx: Transaction, desk: Desk, plan: PlanRow): Promi
       await tx.round.update({ where: { planId_number: { planId: plan.id, number } }, data: { attempt } });
       return [{ event: 'reopened', plan: plan.id, round: number, attempt, contributions }];
     }
-    case 'close':
-      return closeRound(tx, desk, courseOf(plan), plan, step, step.contributors);
+    case 'skipEvaluation': {
+      desk.log.warn({ plan: plan.id, code: step.code }, step.reason);
+      const { model, subject } = await trained(tx, courseOf(plan), plan);
+      await tx.round.updateMany({
+        where: { planId: plan.id, state: 'open' },
+        data: { state: 'closed', closedAt: new Date() },
+      });
+      return publish(tx, desk, plan, model, missingEvaluation(subject, step.code, step.reason));
+    }
+    case 'close': {
+      const course = courseOf(plan);
+      if (step.number === course.evaluation) return closeEvaluation(tx, desk, course, plan, step);
+      return closeRound(tx, desk, course, plan, step, step.contributors);
+    }
   }
 }
 
@@ -58,7 +77,6 @@ async function closeRound(
   round: { number: number; attempt: number },
   contributors: string[],
 ): Promise<AggregatorEvent[]> {
-  const started = roundKey(plan.id, round.number, round.attempt);
   let state: string;
   let model: Scorecard | null;
   try {
@@ -69,35 +87,92 @@ async function closeRound(
     const counts = await sumOfUpdates(tx, course, plan.id, 0, contributors);
     const gradient = round.number === 0 ? null : await sumOfUpdates(tx, course, plan.id, round.number, contributors);
     state = nextState(trainerState, counts, gradient, contributors.length);
+    // Also before an evaluation: a state that gives no model is found here, where it ends the plan.
     model = round.number === course.plan.rounds ? finish(course, state) : null;
   } catch (error) {
     if (!(error instanceof VeilriskError)) throw error;
     desk.log.error({ plan: plan.id, round: round.number, code: error.code }, error.message);
     return abort(tx, desk, plan, error.code, `Round ${round.number} could not be absorbed: ${error.message}`);
   }
-  await tx.round.update({
-    where: { planId_number: { planId: plan.id, number: round.number } },
-    data: { state: 'closed', contributors, closedAt: new Date() },
-  });
-  const events: AggregatorEvent[] = [
-    {
-      event: 'round',
-      plan: plan.id,
-      round: round.number,
-      of: course.plan.rounds,
-      contributions: contributors.length,
-      ms: Math.round(desk.deadlines.elapsed(started)),
-    },
-  ];
-  if (model === null) {
-    await openRound(tx, desk, course, plan, round.number + 1, state);
-    await tx.plan.update({ where: { id: plan.id }, data: { state: 'training', round: round.number + 1 } });
-    return events;
+  const closed = await markClosed(tx, desk, course, plan, { ...round, contributors });
+  if (model !== null && course.evaluation === null) {
+    return [closed, ...(await publish(tx, desk, plan, model, null))];
   }
-  return [...events, ...(await publish(tx, desk, plan, model))];
+  const next = { state: model === null ? 'training' : 'evaluating', round: round.number + 1 };
+  await openRound(tx, desk, course, plan, next.round, state);
+  await tx.plan.update({ where: { id: plan.id }, data: next });
+  return [closed];
 }
 
-async function publish(tx: Transaction, desk: Desk, plan: PlanRow, model: Scorecard): Promise<AggregatorEvent[]> {
+/** The evaluation sums up what its sites sent; one that cannot be estimated leaves the model without figures. */
+async function closeEvaluation(
+  tx: Transaction,
+  desk: Desk,
+  course: Course,
+  plan: PlanRow,
+  round: ClosedRound,
+): Promise<AggregatorEvent[]> {
+  const { model, subject } = await trained(tx, course, plan);
+  let evaluation: ModelEvaluation;
+  try {
+    const sum = await sumOfUpdates(tx, course, plan.id, round.number, round.contributors);
+    evaluation = evaluateModel(subject, sum, round.contributors);
+  } catch (error) {
+    if (!(error instanceof VeilriskError)) throw error;
+    desk.log.error({ plan: plan.id, round: round.number, code: error.code }, error.message);
+    evaluation = missingEvaluation(subject, error.code, `The evaluation could not be estimated: ${error.message}`);
+  }
+  const closed = await markClosed(tx, desk, course, plan, round);
+  return [closed, ...(await publish(tx, desk, plan, model, evaluation))];
+}
+
+/** The finished model, from the state its evaluation round was opened with. */
+async function trained(
+  tx: Transaction,
+  course: Course,
+  plan: PlanRow,
+): Promise<{ model: Scorecard; subject: Evaluated }> {
+  const { trainerState } = await tx.round.findUniqueOrThrow({
+    where: { planId_number: { planId: plan.id, number: course.plan.rounds + 1 } },
+    select: { trainerState: true },
+  });
+  const model = finish(course, trainerState);
+  const { planHash } = course;
+  return {
+    model,
+    subject: { plan: course.plan, planHash, modelHash: hashOf(model), intercept: model.intercept },
+  };
+}
+
+interface ClosedRound {
+  number: number;
+  attempt: number;
+  contributors: string[];
+}
+
+async function markClosed(
+  tx: Transaction,
+  desk: Desk,
+  course: Course,
+  plan: PlanRow,
+  { number, attempt, contributors }: ClosedRound,
+): Promise<AggregatorEvent> {
+  await tx.round.update({
+    where: { planId_number: { planId: plan.id, number } },
+    data: { state: 'closed', contributors, closedAt: new Date() },
+  });
+  const ms = Math.round(desk.deadlines.elapsed(roundKey(plan.id, number, attempt)));
+  const of = course.plan.rounds;
+  return { event: 'round', plan: plan.id, round: number, of, contributions: contributors.length, ms };
+}
+
+async function publish(
+  tx: Transaction,
+  desk: Desk,
+  plan: PlanRow,
+  model: Scorecard,
+  evaluation: ModelEvaluation | null,
+): Promise<AggregatorEvent[]> {
   const modelJson = canonicalBytes(model);
   const modelHash = sha256Hex(modelJson);
   const { planHash } = plan;
@@ -106,6 +181,7 @@ async function publish(tx: Transaction, desk: Desk, plan: PlanRow, model: Scorec
     planHash,
     modelJson,
     modelHash,
+    ...(evaluation === null ? {} : { evaluationJson: canonicalBytes(evaluation) }),
   });
   await tx.model.create({ data: { planId: plan.id, modelJson, modelHash, envelope: envelopeBytes(envelope) } });
   await tx.plan.update({ where: { id: plan.id }, data: { state: 'completed', endedAt: new Date() } });

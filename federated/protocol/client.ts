@@ -17,7 +17,7 @@ import { type Connection, connect } from './transport.ts';
 const CALL_TIMEOUT_MS = 15_000;
 const DEFAULT_ACCEPTANCE_DEADLINE_MS = 60_000;
 
-export type PlanState = 'proposed' | 'counting' | 'training' | 'completed' | 'aborted';
+export type PlanState = 'proposed' | 'counting' | 'training' | 'evaluating' | 'completed' | 'aborted';
 
 export interface PlanReport {
   planId: string;
@@ -26,7 +26,7 @@ export interface PlanReport {
   /** Stable code and sentence when aborted, else empty. */
   code: string;
   reason: string;
-  /** The open round, or the last closed one; 0 counts, 1..of gradients. */
+  /** The open round, or the last closed one; 0 counts, 1..of gradients, of + 1 the evaluation. */
   round: number;
   of: number;
   contributions: number;
@@ -43,6 +43,8 @@ export interface ModelEvidence {
   rosterHash: string;
   signer: string;
   messageId: string;
+  /** The evaluation that is signed with the model, parsed from RFC 8785 JSON and not checked further; or null. */
+  evaluation: object | null;
   /** base64 of the signed body and of the Ed25519 signature. */
   body: string;
   signature: string;
@@ -120,6 +122,7 @@ export function openModel(party: Party, envelope: SignedEnvelope | undefined): S
   const { planId, planHash, modelHash } = message;
   const evidence: ModelEvidence = {
     ...{ planId, planHash, modelHash, rosterHash: party.rosterHash, signer, messageId },
+    evaluation: message.evaluationJson.length === 0 ? null : parseCanonical(message.evaluationJson, 'evaluation'),
     body: Buffer.from(envelope.body).toString('base64'),
     signature: Buffer.from(envelope.signature).toString('base64'),
   };
@@ -151,6 +154,7 @@ function planState(text: string): PlanState {
     case 'proposed':
     case 'counting':
     case 'training':
+    case 'evaluating':
     case 'completed':
     case 'aborted':
       return text;

@@ -7,18 +7,21 @@
  * a process that died: it stays spent, is marked lost, and the release is paid for again or refused. A committed release
  * is repeated byte for byte.
  *
- * GUARANTEES.md: "Scorecard training", "Budget". Limit: two processes of one node on the same round would each mark the
+ * GUARANTEES.md: "Scorecard training", "Federated evaluation", "Budget". Limit: two processes of one node on the same round would each mark the
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
  */
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
 import { type Contract, layoutOf } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
+import { evaluationRound, parseEvaluation } from '../learning/modelEvaluation.ts';
 import { parsePlan, residualGrid, type TrainingPlan } from '../learning/plan.ts';
+import { SCORE_CELLS } from '../learning/scoreHistogram.ts';
 import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
 import type { RosterFloors } from '../participant/policy.ts';
 import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
 import { requireBudget } from '../privacy/budget.ts';
+import type { Rational } from '../privacy/rational.ts';
 import { type ReleaseRow, reservationEntry } from '../store/ledger.ts';
 import type { NodeContext } from './context.ts';
 import { releaseFacts } from './ledger.ts';
@@ -62,10 +65,13 @@ export function openParticipantPort(
       if (plan?.state !== 'accepted' || plan.hash !== evidence.planHash || dataset === null) {
         throw notAccepted(evidence.planId);
       }
-      const { mode, sites, rounds, epsilon, delta } = parsePlan(plan.plan);
+      const accepted = parsePlan(plan.plan);
+      const { mode, sites, rounds, epsilon, delta } = accepted;
+      const { planHash, modelHash } = evidence;
+      parseEvaluation(evidence.evaluation, { plan: accepted, planHash, modelHash });
       await adoptModel(context, {
-        ...{ contract: dataset.contract, model, expectedHash: evidence.modelHash, planId: evidence.planId },
-        expectedTraining: { planHash: evidence.planHash, mode, sites, rounds, epsilon, delta },
+        ...{ contract: dataset.contract, model, expectedHash: modelHash, planId: evidence.planId },
+        expectedTraining: { planHash, mode, sites, rounds, epsilon, delta },
         evidence: new TextEncoder().encode(JSON.stringify(evidence)),
         actor: 'aggregator',
       });
@@ -148,22 +154,18 @@ async function release(
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
   if (earlier?.state === 'committed' && earlier.payload !== null) {
     requireSameState(earlier, task);
-    return { histogram: decodeHistogram(earlier.payload, total), releaseId: earlier.id };
+    const cells = isEvaluation(task) ? SCORE_CELLS : total;
+    return { histogram: decodeHistogram(earlier.payload, cells), releaseId: earlier.id };
   }
-  const isCount = round === 0;
   const statement = privacyStatement(plan);
   // Each round is charged for its own sensitivity and noise: counts in the place of a gradient would cost too little.
-  if (!(round <= plan.rounds) || isCount !== (model === null)) throw wrongRound(round);
+  if (statement.releases[round] === undefined || (round === 0) !== (model === null)) throw wrongRound(round);
   if (earlier?.state === 'refused') await requireRoom(context, datasetId, statement.releases[round]);
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
-  const rows = await data.load(datasetId, contract);
-  const exact =
-    model === null
-      ? await context.training.counts(rows)
-      : await context.training.gradient(rows, model, residualGrid(plan, round));
+  const exact = await exactSums(context, data, datasetId, task);
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
-  const noisy = addNoise(exact, isCount ? statement.sigmaCountSquared : statement.sigmaRoundSquared, context.random);
+  const noisy = addNoise(exact, noiseOf(task, statement), context.random);
   await store.transaction(async (tx) => {
     const { payloadSha256 } = await tx.ledger.commit(reserved.id, encodeHistogram(noisy));
     await tx.append({
@@ -174,6 +176,30 @@ async function release(
     });
   });
   return { histogram: noisy, releaseId: reserved.id };
+}
+
+/** The un-noised integers of a round, from the records of its side of the hold-out. */
+async function exactSums(
+  { training }: NodeContext,
+  data: TrainingData,
+  datasetId: number,
+  task: ReleaseTask,
+): Promise<Float64Array> {
+  const { plan, contract, round, model } = task;
+  const rows = await data.load(datasetId, contract, plan.evaluation?.holdout ?? 0);
+  if (model === null) return training.counts(rows.training);
+  if (isEvaluation(task)) return training.scores(rows.holdout, model);
+  return training.gradient(rows.training, model, residualGrid(plan, round));
+}
+
+function isEvaluation({ plan, round }: ReleaseTask): boolean {
+  return round === evaluationRound(plan);
+}
+
+function noiseOf(task: ReleaseTask, statement: PrivacyStatement): Rational {
+  if (task.round === 0) return statement.sigmaCountSquared;
+  if (isEvaluation(task) && statement.sigmaEvaluationSquared !== null) return statement.sigmaEvaluationSquared;
+  return statement.sigmaRoundSquared;
 }
 
 /** Pays for a release. @throws PrivacyError BUDGET_EXHAUSTED after the refusal was recorded. */
@@ -244,7 +270,7 @@ async function requireRoom({ store }: NodeContext, datasetId: number, { name, mu
 }
 
 function wrongRound(round: number): LearningError {
-  return new LearningError('TRAINING_INPUT', 'Round 0 asks for counts, a later one for the gradient at its model.', {
+  return new LearningError('TRAINING_INPUT', 'Round 0 asks for counts, a later one of the plan at its model.', {
     where: `round ${round}`,
   });
 }

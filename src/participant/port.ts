@@ -15,9 +15,9 @@ export interface ReleaseTask {
   plan: TrainingPlan;
   planHash: string;
   contract: Contract;
-  /** 0 asks for bin counts, 1..plan.rounds for a gradient histogram. */
+  /** 0 asks for bin counts, 1..plan.rounds for a gradient, the next one for the score histogram of an evaluation. */
   round: number;
-  /** The model to take the gradient at; null in round 0. */
+  /** The model to take the gradient at or to evaluate; null in round 0. */
   model: AdditiveModel | null;
   /** State hash of the round, 64 hex: names the model the release belongs to. */
   stateHash: string;
@@ -29,7 +29,8 @@ export interface ParticipantPort {
   /** The node's policy and data decide. The proposal's signature and the contract's hash have been verified. */
   answerPlan(plan: TrainingPlan, planHash: string, contract: Contract): Promise<PlanVerdict>;
   /**
-   * Noised exact integers, one per bin in contract order, and the ledger's name of the release.
+   * Noised exact integers, one per bin in contract order (in an evaluation: per score bin and label), and the ledger's
+   * name of the release.
    * A VeilriskError of the classes Privacy, Learning or Contract declines this round; anything else is tried again.
    */
   release(task: ReleaseTask): Promise<{ histogram: Float64Array; releaseId: string }>;

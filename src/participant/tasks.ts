@@ -16,7 +16,9 @@ import type { Connection } from '../../federated/protocol/transport.ts';
 import { decodeWeights, stateHash } from '../../federated/protocol/weights.ts';
 import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
 import { ContractError, FederationError, LearningError, PrivacyError, type VeilriskError } from '../errors.ts';
+import { evaluationRound } from '../learning/modelEvaluation.ts';
 import { parsePlan, planHash, type TrainingPlan } from '../learning/plan.ts';
+import { SCORE_CELLS } from '../learning/scoreHistogram.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
 import type { ParticipantPort, PlanVerdict } from './port.ts';
@@ -60,7 +62,7 @@ export async function doRound(session: Session, task: RoundTask): Promise<void> 
   const { plan, contract } = await knownPlan(session, task.planId, task.planHash);
   const flat = decodeWeights(task.weights);
   const hash = stateHash({ intercept: task.intercept, flat });
-  if (task.round > plan.rounds || !Buffer.from(hash).equals(task.stateHash)) {
+  if (task.round > (evaluationRound(plan) ?? plan.rounds) || !Buffer.from(hash).equals(task.stateHash)) {
     throw new FederationError('ROUND_MISMATCH', 'The task does not fit its plan or its own state hash.', {
       where: `round ${task.round}`,
     });
@@ -74,9 +76,9 @@ export async function doRound(session: Session, task: RoundTask): Promise<void> 
       ...release,
       stateHash: Buffer.from(hash).toString('hex'),
     });
-    const { total } = layoutOf(contract);
-    if (histogram.length !== total) {
-      throw new LearningError('TRAINING_INPUT', `The release must have ${total} coordinates.`, { where: plan.id });
+    const cells = task.round === evaluationRound(plan) ? SCORE_CELLS : layoutOf(contract).total;
+    if (histogram.length !== cells) {
+      throw new LearningError('TRAINING_INPUT', `The release must have ${cells} coordinates.`, { where: plan.id });
     }
     outcome = {
       case: 'histogram',

@@ -6,7 +6,8 @@ import type { AdditiveModel } from '../learning/site.ts';
 
 export type TrainingJob =
   | { readonly kind: 'counts'; readonly data: BinnedData }
-  | (ResidualGrid & { readonly kind: 'gradient'; readonly data: BinnedData; readonly model: AdditiveModel });
+  | (ResidualGrid & { readonly kind: 'gradient'; readonly data: BinnedData; readonly model: AdditiveModel })
+  | { readonly kind: 'scores'; readonly data: BinnedData; readonly model: AdditiveModel };
 
 export type TrainingOutcome =
   | { readonly ok: true; readonly histogram: Float64Array }

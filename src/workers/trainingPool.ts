@@ -1,8 +1,9 @@
 /**
- * The exact sums of a training round in a thread of their own, so that scoring never waits for a pass over the records.
+ * The exact sums of a round in a thread of their own, so that scoring never waits for a pass over the records.
  *
  * Records lie in shared memory and are never sent; a job carries the model, its answer the histogram. The sums are bit for
- * bit those of learning/site.ts. The thread starts with the first job, and one that dies is replaced.
+ * bit those of learning/site.ts and learning/scoreHistogram.ts. The thread starts with the first job, and one that dies
+ * is replaced.
  * Limit: un-noised. Only `addNoise` output may leave the node.
  */
 import { Piscina } from 'piscina';
@@ -18,6 +19,8 @@ export interface TrainingPool {
   counts(data: BinnedData): Promise<Float64Array>;
   /** @returns as `siteGradient`. @throws WorkerError WORKER_FAILED; LearningError MODEL_INVALID. */
   gradient(data: BinnedData, model: AdditiveModel, grid: ResidualGrid): Promise<Float64Array>;
+  /** Score histogram of a finished model: as `scoreHistogram` on its own grid. @throws as `gradient`. */
+  scores(data: BinnedData, model: AdditiveModel): Promise<Float64Array>;
   /** Ends the thread; a job under way fails with WORKER_FAILED. */
   close(): Promise<void>;
 }
@@ -72,6 +75,8 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
     counts: (data) => run({ kind: 'counts', data: shared(data) }),
     gradient: (data, { intercept, weights }, { residualBits, residualLimit }) =>
       run({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits, residualLimit }),
+    scores: (data, { intercept, weights }) =>
+      run({ kind: 'scores', data: shared(data), model: { intercept, weights } }),
     async close() {
       isClosed = true;
       await pool?.destroy();

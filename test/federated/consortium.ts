@@ -7,8 +7,10 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import type { BinnedData } from '../../src/learning/binned.ts';
+import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
 import { defaultPlan, parsePlan, residualGrid, type TrainingPlan } from '../../src/learning/plan.ts';
-import { addNoise, siteCounts, siteGradient } from '../../src/learning/site.ts';
+import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
+import { addNoise, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { openLog } from '../../src/log.ts';
 import { type ParticipantOptions, runParticipant } from '../../src/participant/participant.ts';
@@ -152,9 +154,13 @@ export class MemoryBank implements ParticipantPort {
   async release(task: ReleaseTask) {
     await this.beforeRelease(task);
     const { plan, round, model } = task;
-    const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
+    const { sigmaCountSquared, sigmaRoundSquared, sigmaEvaluationSquared } = privacyStatement(plan);
     const random = seeded(this.#seed * 1000 + round);
     this.released.push(round);
+    if (model !== null && round === evaluationRound(plan)) {
+      const exact = scoreHistogram(logitsOf(this.#data, model), this.#data.labels, scoreEdges(model));
+      return { histogram: addNoise(exact, sigmaEvaluationSquared!, random), releaseId: `${plan.id}-evaluation` };
+    }
     const histogram =
       model === null
         ? addNoise(siteCounts(this.#data), sigmaCountSquared, random)

@@ -114,7 +114,7 @@ function publishedModel(changes: Partial<Scorecard['training']> = {}) {
   const model = { ...trained, training };
   const evidence: ModelEvidence = {
     ...{ planId: plan.id, planHash: planHash(plan), modelHash: modelHash(model), rosterHash: '0'.repeat(64) },
-    ...{ signer: 'aggregator', messageId: 'model', body: '', signature: '' },
+    ...{ signer: 'aggregator', messageId: 'model', body: '', signature: '', evaluation: null },
   };
   return { model, evidence };
 }

@@ -307,7 +307,7 @@ export declare type RoundTask = Message<"veilrisk.federation.v1.RoundTask"> & {
   planHash: string;
 
   /**
-   * 0 counts, 1..of gradients.
+   * 0 counts, 1..of gradients, of + 1 the evaluation, in plans that have one.
    *
    * @generated from field: uint32 round = 3;
    */
@@ -319,7 +319,7 @@ export declare type RoundTask = Message<"veilrisk.federation.v1.RoundTask"> & {
   of: number;
 
   /**
-   * IEEE 754 binary64, little endian, contract order; empty in round 0.
+   * IEEE 754 binary64, little endian, contract order; empty in round 0, those of the finished model in the evaluation.
    *
    * @generated from field: bytes weights = 5;
    */
@@ -589,7 +589,7 @@ export declare type PlanStatus = Message<"veilrisk.federation.v1.PlanStatus"> & 
   planHash: string;
 
   /**
-   * proposed, counting, training, completed, aborted.
+   * proposed, counting, training, evaluating, completed, aborted.
    *
    * @generated from field: string state = 3;
    */
@@ -731,6 +731,13 @@ export declare type Model = Message<"veilrisk.federation.v1.Model"> & {
    * @generated from field: string model_hash = 4;
    */
   modelHash: string;
+
+  /**
+   * RFC 8785 form of the evaluation; empty when the plan has none. See PROTOCOL.md, "Evaluation".
+   *
+   * @generated from field: bytes evaluation_json = 5;
+   */
+  evaluationJson: Uint8Array;
 };
 
 /**
