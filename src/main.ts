@@ -29,6 +29,7 @@ const VERBS: Record<string, () => Promise<Register>> = {
   },
   aggregator: async () => (await import('../federated/aggregator/main.ts')).registerAggregator,
   train: async () => (await import('./commands/train.ts')).registerTrain,
+  evaluate: async () => (await import('./commands/evaluate.ts')).registerEvaluate,
   privacy: async () => {
     const { registerPrivacy } = await import('./commands/privacy.ts');
     return (program, _settings, openNode) => registerPrivacy(program, openNode);
