@@ -52,7 +52,13 @@ export class ContractError extends VeilriskError {
   }
 }
 
-export type PrivacyErrorCode = 'PRIVACY_PARAMETER' | 'BUDGET_EXHAUSTED' | 'LEDGER_MISMATCH' | 'RELEASE_REPLAYED';
+export type PrivacyErrorCode =
+  | 'PRIVACY_PARAMETER'
+  | 'BUDGET_EXHAUSTED'
+  | 'LEDGER_MISMATCH'
+  | 'RELEASE_REPLAYED'
+  | 'PRIVACY_VIOLATED'
+  | 'AUDIT_INCONCLUSIVE';
 export class PrivacyError extends VeilriskError {
   readonly code: PrivacyErrorCode;
   constructor(code: PrivacyErrorCode, message: string, detail?: ErrorDetail) {

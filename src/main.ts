@@ -34,6 +34,7 @@ const VERBS: Record<string, () => Promise<Register>> = {
     const { registerPrivacy } = await import('./commands/privacy.ts');
     return (program, _settings, openNode) => registerPrivacy(program, openNode);
   },
+  'privacy-audit': async () => (await import('./commands/privacyAudit.ts')).registerPrivacyAudit,
   apikey: async () => {
     const { registerApiKey } = await import('./commands/apikey.ts');
     return (program, _settings, openNode) => registerApiKey(program, openNode);

@@ -101,6 +101,9 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'LEDGER_MISMATCH':
     case 'RELEASE_REPLAYED':
       return nodes('The privacy ledger refused');
+    case 'PRIVACY_VIOLATED':
+    case 'AUDIT_INCONCLUSIVE':
+      return nodes('A privacy audit failed');
     case 'MODEL_INVALID':
     case 'MODEL_SIGNATURE':
     case 'TRAINING_INPUT':
