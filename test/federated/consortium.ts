@@ -2,6 +2,7 @@
 import { createCertificate } from '../../federated/aggregator/certificate.ts';
 import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { type Aggregator, startAggregator } from '../../federated/aggregator/server.ts';
+import type { ModelEvidence } from '../../federated/protocol/client.ts';
 import { Party } from '../../federated/protocol/envelope.ts';
 import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
@@ -135,6 +136,7 @@ function bankData(seed: number, rows: number): BinnedData {
 /** A bank in memory. Its noise is a function of bank and round, so that two runs can be compared bit for bit. */
 export class MemoryBank implements ParticipantPort {
   readonly adopted = new Map<string, unknown>();
+  readonly evidence = new Map<string, ModelEvidence>();
   readonly ended: string[] = [];
   readonly released: number[] = [];
   readonly #seed: number;
@@ -168,8 +170,9 @@ export class MemoryBank implements ParticipantPort {
     return { histogram, releaseId: `${plan.id}-${round}` };
   }
 
-  async adopt(model: unknown, evidence: { planId: string }) {
+  async adopt(model: unknown, evidence: ModelEvidence) {
     this.adopted.set(evidence.planId, model);
+    this.evidence.set(evidence.planId, evidence);
   }
 
   async planEnded(planId: string, state: string, reason: string) {

@@ -4,10 +4,14 @@ import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { fetchModel, planStatus, proposePlan } from '../../federated/protocol/client.ts';
 import { PrivacyError } from '../../src/errors.ts';
 import { shapeOf } from '../../src/learning/binned.ts';
-import { planHash } from '../../src/learning/plan.ts';
-import { modelHash, toModel } from '../../src/learning/scorecard.ts';
+import { parseEvaluation } from '../../src/learning/modelEvaluation.ts';
+import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
+import { modelHash, type Scorecard, toModel } from '../../src/learning/scorecard.ts';
+import { estimate } from '../../src/learning/scoreEstimate.ts';
 import type { AdditiveModel } from '../../src/learning/site.ts';
+import { privacyStatement } from '../../src/learning/statement.ts';
 import { absorbCounts, absorbRound, createTrainer } from '../../src/learning/trainer.ts';
+import { approximately } from '../../src/privacy/rational.ts';
 import { usePostgres } from '../support/postgres.ts';
 import {
   type Consortium,
@@ -53,6 +57,8 @@ const ended = async (c: Consortium, url: string, planId: string) => {
   return state === 'completed' || state === 'aborted';
 };
 
+const evaluation: TrainingPlan['evaluation'] = { holdout: 0.2, share: 0.2, bins: 64 };
+
 describe('a plan', () => {
   test('is trained by all sites, signed and adopted', async () => {
     const c = makeConsortium(4);
@@ -77,7 +83,7 @@ describe('a plan', () => {
 
   test('gives the bit-identical model when the aggregator dies in the middle', async () => {
     const c = makeConsortium(3);
-    const plan = makePlan(c, { rounds: 6 });
+    const plan = makePlan(c, { rounds: 6, evaluation });
     const calm = await aggregatorFor(c);
     const first = banks(c, calm.url);
     await propose(c, calm.url, plan);
@@ -88,7 +94,8 @@ describe('a plan', () => {
     const port = Number(new URL(running.url).port);
     const second = banks(c, running.url);
     await propose(c, running.url, plan);
-    for (const dieAfterRound of [0, 2, 5]) {
+    // The last death falls into the evaluation.
+    for (const dieAfterRound of [0, 2, 6]) {
       await until(() => running.events.some((event) => event.event === 'round' && event.round >= dieAfterRound));
       await running.stop();
       running = await aggregatorFor(c, running.databaseUrl, port);
@@ -114,7 +121,8 @@ describe('a plan', () => {
     await until(() => running.every(({ bank }) => bank.ended.length === 1));
     const contributions = events.flatMap((event) => (event.event === 'round' ? [event.contributions] : []));
     expect(contributions[2]).toBe(2);
-    expect(contributions[5]).toBe(3);
+    // On a busy machine it may miss the next deadline too.
+    expect(Math.max(...contributions.slice(3))).toBe(3);
   });
 
   test('takes in a site whose counts come late', async () => {
@@ -130,7 +138,7 @@ describe('a plan', () => {
     await until(() => running.every(({ bank }) => bank.ended.length === 1));
     const contributions = events.flatMap((event) => (event.event === 'round' ? [event.contributions] : []));
     expect(contributions[0]).toBe(2);
-    expect(contributions[5]).toBe(3);
+    expect(Math.max(...contributions.slice(1))).toBe(3);
   });
 
   test('continues without a site whose budget is exhausted', async () => {
@@ -159,7 +167,7 @@ describe('a plan', () => {
     await until(() => ended(c, url, plan.id));
     never.resolve();
     expect(await status(c, url, plan.id)).toMatchObject({ state: 'aborted', code: 'QUORUM_LOST', modelHash: null });
-    expect(events.filter((event) => event.event === 'reopened')).toHaveLength(3);
+    expect(events.filter((event) => event.event === 'reopened' && event.round === 1)).toHaveLength(3);
     await expect(model(c, url, plan.id)).rejects.toMatchObject({ code: 'PLAN_STATE' });
     await until(() => running.every(({ bank }) => bank.ended.length === 1));
     for (const { bank } of running) expect(bank.adopted.size).toBe(0);
@@ -218,4 +226,83 @@ test('the federated model is the one the learning code gives from the same relea
   const expected = toModel(state, contract);
   expect(published.model).toEqual(expected);
   expect(published.evidence.modelHash).toBe(modelHash(expected));
+});
+
+describe('an evaluation', () => {
+  test('is measured at the finished model, signed with it, and follows from the histograms the sites sent', async () => {
+    const c = makeConsortium(3);
+    const plan = makePlan(c, { rounds: 2, evaluation });
+    const { url, events } = await aggregatorFor(c);
+    const running = banks(c, url);
+    await propose(c, url, plan);
+    await until(() => running.every(({ bank }) => bank.ended.length === 1));
+    const published = await model(c, url, plan.id);
+    expect(await status(c, url, plan.id)).toMatchObject({ state: 'completed', round: 3, of: 2, contributions: 3 });
+    expect(events.flatMap((event) => (event.event === 'round' ? [event.round] : []))).toEqual([0, 1, 2, 3]);
+
+    // Safe: the aggregator under test made it.
+    const finished = published.model as Scorecard;
+    const subject = { plan, planHash: planHash(plan), modelHash: modelHash(finished) };
+    const signed = parseEvaluation(published.evidence.evaluation, subject);
+    const task = { plan, planHash: subject.planHash, contract, round: 3, model: finished, stateHash: '' };
+    const parts = await Promise.all([1, 2, 3].map((seed) => new MemoryBank(seed).release(task)));
+    const sum = parts[0].histogram.map((_, cell) => parts.reduce((total, part) => total + part.histogram[cell], 0));
+    const noiseVariance = 3 * approximately(privacyStatement(plan).sigmaEvaluationSquared!);
+    expect(signed?.result).toEqual({
+      ...{ sites: ['bank-1', 'bank-2', 'bank-3'], noiseVariance, histogram: Array.from(sum) },
+      measures: estimate(sum, { noiseVariance, intercept: finished.intercept, maxRecordsPerSubject: 1 }),
+    });
+    // The simulated label follows the first field, and 3,000 records at epsilon 4 show it.
+    const { auc, records } = signed!.result!.measures;
+    expect(auc!.low).toBeGreaterThan(0.5);
+    expect(auc!.high).toBeLessThan(0.85);
+    expect(records!.low).toBeLessThan(3000);
+    expect(records!.high).toBeGreaterThan(3000);
+    for (const { bank } of running) {
+      expect(bank.released).toEqual([0, 1, 2, 3]);
+      expect(bank.evidence.get(plan.id)).toEqual(published.evidence);
+    }
+  });
+
+  test('of one without a site is made by the others', async () => {
+    const c = makeConsortium(3);
+    const plan = makePlan(c, { rounds: 1, evaluation });
+    const { url } = await aggregatorFor(c);
+    const running = banks(c, url);
+    running[1].bank.beforeRelease = async ({ round }) => {
+      if (round === 2) throw new PrivacyError('BUDGET_EXHAUSTED', 'nothing left');
+    };
+    await propose(c, url, plan);
+    await until(() => running.every(({ bank }) => bank.ended.length === 1));
+    const { evidence } = await model(c, url, plan.id);
+    expect(evidence.evaluation).toMatchObject({ result: { sites: ['bank-1', 'bank-3'] }, code: '' });
+  });
+
+  test.each<[string, number, () => Promise<void>]>([
+    [
+      'refuse',
+      5_000,
+      async () => {
+        throw new PrivacyError('BUDGET_EXHAUSTED', 'nothing left');
+      },
+    ],
+    ['stay silent', 300, () => new Promise(() => {})],
+  ])('that loses its quorum because sites %s leaves the model without figures', async (_how, deadline, fail) => {
+    const c = makeConsortium(2);
+    const plan = makePlan(c, { rounds: 1, roundDeadlineMs: deadline, evaluation });
+    const { url, events } = await aggregatorFor(c);
+    const running = banks(c, url);
+    const ending = Promise.withResolvers<void>();
+    cleanUp.push(async () => ending.resolve());
+    running[0].bank.beforeRelease = ({ round }) =>
+      round === 2 ? Promise.race([fail(), ending.promise]) : Promise.resolve();
+    await propose(c, url, plan);
+    await until(() => ended(c, url, plan.id));
+    const { evidence } = await model(c, url, plan.id);
+    expect(await status(c, url, plan.id)).toMatchObject({ state: 'completed', modelHash: evidence.modelHash });
+    expect(evidence.evaluation).toMatchObject({ result: null, code: 'QUORUM_LOST', modelHash: evidence.modelHash });
+    expect(events.some((event) => event.event === 'model')).toBe(true);
+    await until(() => running[1].bank.ended.length === 1);
+    expect(running[1].bank.adopted.size).toBe(1);
+  });
 });
