@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { readContract } from '../operations/contracts.ts';
 import {
+  describeEvaluation,
   describePlan,
   openOperator,
   planProgress,
@@ -33,6 +34,14 @@ export function registerTrain(program: Command): void {
     .option('--quorum <number>', 'sites a round needs', integerOption)
     .option('--rounds <number>', 'gradient rounds', integerOption)
     .option('--round-deadline-ms <number>', 'how long a round waits for its last sites', integerOption)
+    .option('--holdout <share>', 'share of the customers that only evaluate the model', numberOption, 0.2)
+    .option(
+      '--evaluation-share <share>',
+      'share of the privacy loss (mu squared) the evaluation takes',
+      numberOption,
+      0.2,
+    )
+    .option('--no-evaluation', 'train on all customers and measure nothing')
     .option('--plan <file>', 'propose this plan instead of writing one')
     .option('--dry-run', 'print the plan and its privacy statement, send nothing')
     .option('--json', 'print {planId, planHash} as JSON')
@@ -48,7 +57,10 @@ Examples:
       const { contract } = await readContract(flags.contract);
       const plan = flags.plan
         ? await readPlan(flags.plan)
-        : writePlan(operator.roster, { ...flags, contract, expectedRows: flags.rows });
+        : writePlan(operator.roster, {
+            ...{ ...flags, contract, expectedRows: flags.rows },
+            evaluation: flags.evaluation ? { holdout: flags.holdout, share: flags.evaluationShare } : null,
+          });
       if (!flags.json) process.stderr.write(`${describePlan(plan).join('\n')}\n`);
       if (flags.dryRun) {
         process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
@@ -79,7 +91,12 @@ Example:
           : `${report.state} round ${report.round}/${report.of}, ${report.contributions} contributions${report.reason ? `: ${report.code} ${report.reason}` : ''}`;
         if (line !== last) process.stdout.write(`${line}\n`);
         last = line;
-        if (!flags.follow || report.state === 'completed' || report.state === 'aborted') return;
+        const ended = report.state === 'completed' || report.state === 'aborted';
+        if (report.state === 'completed' && !flags.json) {
+          const lines = describeEvaluation(await publishedModel(operator, planId));
+          for (const each of lines) process.stdout.write(`${each}\n`);
+        }
+        if (!flags.follow || ended) return;
         await new Promise((done) => setTimeout(done, FOLLOW_MS));
       }
     });
@@ -99,6 +116,7 @@ Example:
       const signed = await publishedModel(operator, planId);
       await writeFile(flags.out, `${JSON.stringify(signed, null, 2)}\n`);
       process.stdout.write(`model ${signed.evidence.modelHash} written to ${flags.out}\n`);
+      for (const line of describeEvaluation(signed)) process.stdout.write(`${line}\n`);
     });
 }
 

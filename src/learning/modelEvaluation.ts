@@ -92,6 +92,14 @@ export function missingEvaluation(subject: Evaluated, code: string, reason: stri
   return { ...about(subject).header, result: null, code, reason: reason.slice(0, 500) };
 }
 
+/** Reads an evaluation whose plan is not at hand. @throws LearningError MODEL_INVALID. */
+export function readEvaluation(json: unknown): ModelEvaluation {
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map(({ path, message }) => ({ field: path.map(String).join('.'), rule: message }));
+  throw invalid(issues[0].field || 'evaluation', issues);
+}
+
 /**
  * Reads an evaluation from outside that must be of this plan and model.
  *
@@ -100,17 +108,12 @@ export function missingEvaluation(subject: Evaluated, code: string, reason: stri
  */
 export function parseEvaluation(json: unknown, subject: Omit<Evaluated, 'intercept'>): ModelEvaluation | null {
   const { plan, planHash, modelHash } = subject;
-  if (plan.evaluation === null && json === null) return null;
-  const parsed = schema.safeParse(json);
-  if (!parsed.success || plan.evaluation === null) {
-    const issues = parsed.error?.issues.map(({ path, message }) => ({
-      field: path.map(String).join('.'),
-      rule: message,
-    }));
-    throw invalid(issues?.[0]?.field || 'evaluation', issues);
+  if (plan.evaluation === null) {
+    if (json === null) return null;
+    throw invalid('evaluation');
   }
+  const evaluation = readEvaluation(json);
   const { header } = about(subject);
-  const evaluation = parsed.data;
   const wrong = (Object.keys(header) as (keyof typeof header)[]).find((name) => evaluation[name] !== header[name]);
   if (wrong !== undefined || evaluation.planHash !== planHash || evaluation.modelHash !== modelHash) {
     throw invalid(wrong ?? 'evaluation');

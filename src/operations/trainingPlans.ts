@@ -15,7 +15,10 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import type { Contract } from '../contract/contract.ts';
 import { RequestError } from '../errors.ts';
+import { readEvaluation } from '../learning/modelEvaluation.ts';
 import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
+import type { Measure } from '../learning/ratioInterval.ts';
+import { SCORE_BINS } from '../learning/scoreHistogram.ts';
 import { privacyStatement } from '../learning/statement.ts';
 
 export interface Operator {
@@ -34,6 +37,8 @@ export interface PlanWishes {
   quorum?: number | undefined;
   rounds?: number | undefined;
   roundDeadlineMs?: number | undefined;
+  /** Customers held out and loss spent on a federated evaluation; null or left out for none. */
+  evaluation?: { holdout: number; share: number } | null | undefined;
 }
 
 /** Reads the roster and the operator's key. Throws ROSTER_INVALID or FILE-like CONFIGURATION errors. */
@@ -57,6 +62,7 @@ export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
     sites,
     quorum: wishes.quorum ?? Math.max(roster.minimumQuorum, Math.ceil((2 * sites) / 3)),
     expectedRows: wishes.expectedRows,
+    evaluation: wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null,
     // A ledger accepts the releases of one id once, so every run is named anew.
     id: randomUUID(),
   });
@@ -92,6 +98,27 @@ export function planProgress({ roster, operatorKey, url }: Operator, planId: str
 
 export function publishedModel({ roster, operatorKey, url }: Operator, planId: string): Promise<SignedModel> {
   return fetchModel({ roster, key: operatorKey, planId, ...(url === undefined ? {} : { url }) });
+}
+
+/** What sites and operator may read of a model's evaluation, line by line, for people. Nothing when it has none. */
+export function describeEvaluation({ evidence }: SignedModel): string[] {
+  if (evidence.evaluation === null) return [];
+  const { result, code, reason, holdout } = readEvaluation(evidence.evaluation);
+  if (result === null) return [`not evaluated: ${code} ${reason}`];
+  const { measures, sites } = result;
+  const { auc, ks, baseRate, records, calibration } = measures;
+  return [
+    `evaluated on the ${holdout} of the customers of ${sites.length} sites who trained nothing ` +
+      '(95 % intervals, noise included):',
+    `  AUC ${figure(auc)}, KS ${figure(ks)}, base rate ${figure(baseRate, 4)}, records ${figure(records, 0)}`,
+    `  observed / expected ${figure(calibration.inTheLarge)}, calibration slope ${figure(calibration.slope)}`,
+  ];
+}
+
+function figure(measure: Measure, digits = 3): string {
+  if (measure === null) return 'hidden by the noise';
+  const [value, low, high] = [measure.estimate, measure.low, measure.high].map((each) => each.toFixed(digits));
+  return `${value} [${low}, ${high}]`;
 }
 
 /** @throws RequestError CONFIGURATION when the file cannot be read or is not JSON. */
