@@ -20,6 +20,7 @@ import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import type { Measure } from '../learning/ratioInterval.ts';
 import { SCORE_BINS } from '../learning/scoreHistogram.ts';
 import { privacyStatement } from '../learning/statement.ts';
+import type { RosterFloors } from '../participant/policy.ts';
 
 export interface Operator {
   roster: Roster;
@@ -37,6 +38,10 @@ export interface PlanWishes {
   quorum?: number | undefined;
   rounds?: number | undefined;
   roundDeadlineMs?: number | undefined;
+  /** Trust mode, default `site`; `sum` with tolerated colluders (default 0) and drop-outs (default sites - quorum). */
+  mode?: TrainingPlan['mode'] | undefined;
+  colluders?: number | undefined;
+  dropouts?: number | undefined;
   /** Customers held out and loss spent on a federated evaluation; null or left out for none. */
   evaluation?: { holdout: number; share: number } | null | undefined;
 }
@@ -53,15 +58,21 @@ export async function openOperator(paths: {
 }
 
 /** A plan for every site of the roster, by the rules of `defaultPlan` where no wish is given. */
-export function writePlan(roster: Roster, wishes: PlanWishes): TrainingPlan {
-  const sites = roster.sites.length;
+export function writePlan({ sites, minimumQuorum }: Roster, wishes: PlanWishes): TrainingPlan {
+  return planFor({ sites: sites.length, minimumQuorum }, wishes);
+}
+
+/** The same for a consortium of which only the size is known. */
+export function planFor({ sites, minimumQuorum }: RosterFloors, wishes: PlanWishes): TrainingPlan {
+  const { contract, epsilon, delta, mode, colluders, dropouts } = wishes;
+  const present = dropouts === undefined ? Math.ceil((2 * sites) / 3) : sites - dropouts;
   const plan = defaultPlan({
-    contract: wishes.contract,
-    epsilon: wishes.epsilon,
-    delta: wishes.delta,
-    sites,
-    quorum: wishes.quorum ?? Math.max(roster.minimumQuorum, Math.ceil((2 * sites) / 3)),
+    ...{ contract, epsilon, delta, sites },
+    quorum: wishes.quorum ?? Math.max(minimumQuorum, present),
     expectedRows: wishes.expectedRows,
+    ...(mode !== undefined && { mode }),
+    ...(colluders !== undefined && { colluders }),
+    ...(dropouts !== undefined && { dropouts }),
     evaluation: wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null,
     // A ledger accepts the releases of one id once, so every run is named anew.
     id: randomUUID(),
