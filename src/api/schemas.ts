@@ -78,6 +78,30 @@ export const keyReply = z
   })
   .meta({ id: 'KeyReply' });
 
+const measure = z
+  .object({ estimate: z.number(), low: z.number(), high: z.number() })
+  .nullable()
+  .meta({
+    id: 'Measure',
+    description: 'A value and its 95 % interval, noise included; null where the noise hides it.',
+  });
+
+const evaluation = z
+  .object({
+    holdout: z.number().meta({ description: 'Share of the customers who trained nothing and evaluate.' }),
+    sites: z.int().min(1).meta({ description: 'Sites that sent a noisy score histogram.' }),
+    records: measure,
+    baseRate: measure,
+    auc: measure,
+    ks: measure,
+    calibration: z.object({
+      inTheLarge: measure.meta({ description: 'Observed over expected positives; 1 is right.' }),
+      slope: measure.meta({ description: 'Logistic slope of the label on the logit; 1 is right.' }),
+      groups: z.array(z.object({ from: z.number(), to: z.number(), predicted: z.number(), observed: measure })),
+    }),
+  })
+  .meta({ id: 'ModelEvaluation', description: 'Federated evaluation, differentially private, signed with the model.' });
+
 export const modelsReply = z
   .object({
     models: z.array(
@@ -95,6 +119,7 @@ export const modelsReply = z
           epsilon: z.number().nullable(),
           delta: z.number().nullable(),
         }),
+        evaluation: evaluation.nullable(),
         scaling: z.object({ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() }),
         decisionThresholds: z.object({ version: z.int(), hash: HASH, reviewFrom: z.int(), declineFrom: z.int() }),
         encryption: z.object({

@@ -9,7 +9,9 @@ import { type Contract, contractHash, layoutOf, parseContract } from '../contrac
 import { checkModel, type LinearModel } from '../encryption/model.ts';
 import { MAX_INPUT_MASS, PRESETS, type PresetName } from '../encryption/presets.ts';
 import { ContractError, LearningError, RequestError, VeilriskError } from '../errors.ts';
+import { readEvaluation } from '../learning/modelEvaluation.ts';
 import { modelHash, parseScorecard, type Scorecard } from '../learning/scorecard.ts';
+import type { ScoreEstimates } from '../learning/scoreEstimate.ts';
 import { flatWeights } from '../learning/site.ts';
 import type { NodeContext } from './context.ts';
 import { policyHash } from './policy.ts';
@@ -50,10 +52,20 @@ export interface ListedModel {
   contract: Contract;
   adoptedAt: string;
   training: { mode: string; sites: number; rounds: number; epsilon: number; delta: number };
+  /** Of the federated evaluation that was signed with the model; null when there was none, or it failed. */
+  evaluation: ListedEvaluation | null;
   scaling: Scorecard['scaling'];
   decisionThresholds: { version: number; hash: string; reviewFrom: number; declineFrom: number };
   encryption: { presets: PresetName[]; dimension: number };
 }
+
+/** Measures with 95 % intervals; each is null where the noise hides it. */
+export type ListedEvaluation = ScoreEstimates & {
+  /** Share of the customers who trained nothing and evaluate. */
+  holdout: number;
+  /** How many sites sent a histogram. */
+  sites: number;
+};
 
 const CACHE_MS = 1_000;
 
@@ -188,11 +200,22 @@ export async function listModels(context: NodeContext): Promise<ListedModel[]> {
       contract,
       adoptedAt: row.adoptedAt.toISOString(),
       training: { mode, sites, rounds, epsilon, delta },
+      evaluation: evaluationIn(row.evidence),
       scaling: scorecard.scaling,
       decisionThresholds,
       encryption: { presets, dimension: linear.weights.length },
     };
   });
+}
+
+/** @param evidence as `adoptModel` stored it, after it was checked. */
+function evaluationIn(evidence: Uint8Array | null): ListedEvaluation | null {
+  if (evidence === null) return null;
+  // Safe: operations/training.ts writes the evidence of a plan's model as JSON; the member is checked before use.
+  const { evaluation } = JSON.parse(new TextDecoder().decode(evidence)) as { evaluation?: unknown };
+  if (evaluation === undefined || evaluation === null) return null;
+  const { result, holdout } = readEvaluation(evaluation);
+  return result === null ? null : { ...result.measures, holdout, sites: result.sites.length };
 }
 
 function load(row: { hash: string; contract: unknown; model: unknown }): LoadedModel {
