@@ -79,16 +79,20 @@ export function featureMapOf(encoding: readonly FieldEncoding[]): FeatureMap {
   let squaredNorm = 0;
   for (const field of encoding) {
     const block = blockOf(field);
+    let largest = 0;
     for (const entries of block.bins) {
+      let squares = 0;
       for (const [at, value] of entries) {
         indices.push(width + at);
         values.push(Math.fround(value));
+        squares += Math.fround(value) ** 2;
       }
       starts.push(indices.length);
+      largest = Math.max(largest, squares);
     }
+    squaredNorm += largest;
     width += block.width;
     nonZero += Math.max(...block.bins.map((entries) => entries.length));
-    squaredNorm += Math.max(...block.bins.map((entries) => entries.reduce((sum, [, value]) => sum + value ** 2, 0)));
   }
   return {
     sizes: encoding.map(({ bins }) => bins),

@@ -30,8 +30,19 @@ const settingsSchema = z
     delta: z.number().min(1e-12).max(1e-2),
     maxRecordsPerSubject: z.int().min(1).max(1000),
     sites: z.int().min(1).max(100),
-    /** `site`: each bank's sum is private by itself; `sum`: only the sum over all banks, none colluding, is. */
+    /** `site`: each bank's sum is private by itself; `sum`: only the sum over the banks is. */
     mode: z.enum(['site', 'sum']),
+    /** Banks that may collude with the aggregator, and banks whose sums may be missing; 0 in mode `site`. */
+    colluders: z.int().min(0).max(99),
+    dropouts: z.int().min(0).max(99),
+  })
+  .refine((settings) => settings.mode === 'sum' || settings.colluders + settings.dropouts === 0, {
+    path: ['colluders'],
+    error: 'must be 0, like dropouts, in mode site, whose promise needs no other bank',
+  })
+  .refine((settings) => settings.colluders + settings.dropouts < settings.sites, {
+    path: ['colluders'],
+    error: 'must leave, with dropouts, at least one bank that adds noise',
   })
   .refine((settings) => settings.batch <= settings.rows, { path: ['batch'], error: 'must not exceed rows' })
   .refine((settings) => (settings.family === 'logistic') === (settings.hidden.length === 0), {
@@ -70,6 +81,9 @@ export interface SgdFacts {
   rows: number;
   sites: number;
   mode: 'site' | 'sum';
+  /** Mode `sum` only; 0 when left out. */
+  colluders?: number;
+  dropouts?: number;
 }
 
 // The promise of a step depends on sigma and the sampling rate alone, and noise weighs least on large batches, so the
@@ -77,7 +91,7 @@ export interface SgdFacts {
 const LARGEST_BATCH = 50_000;
 
 const DEFAULTS = {
-  logistic: { hidden: [], steps: 30, learningRate: 0.2, clippingNorm: 3 },
+  logistic: { hidden: [], steps: 50, learningRate: 0.2, clippingNorm: 2.5 },
   mlp: { hidden: [64, 32], steps: 40, learningRate: 0.03, clippingNorm: 3 },
 } as const;
 
@@ -101,5 +115,7 @@ export function defaultSgd(facts: SgdFacts): SgdSettings {
     maxRecordsPerSubject: contract.maxRecordsPerSubject,
     sites,
     mode,
+    colluders: facts.colluders ?? 0,
+    dropouts: facts.dropouts ?? 0,
   });
 }

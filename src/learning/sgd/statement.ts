@@ -50,15 +50,16 @@ export interface SgdStatement {
 }
 
 export function sgdStatement(settings: SgdSettings): SgdStatement {
-  const { epsilon, delta, sites, mode, maxRecordsPerSubject: m } = settings;
+  const { epsilon, delta, sites, mode, colluders, dropouts, maxRecordsPerSubject: m } = settings;
   const samplingRate = exactRate(settings.batch / settings.rows);
   const steps = stepsOf(settings);
   const rate = customerRate(samplingRate, m);
   const noiseMultiplier = noiseMultiplierFor({ samplingRate: rate, times: steps, epsilon, delta });
   const sensitivity = m * recordSensitivity({ gridBits: GRID_BITS });
-  // Variances less 4 of several banks add up (GUARANTEES.md), so in mode `sum` each bank adds its S-th part.
-  const ownShare = mode === 'site' ? 1 : sites;
-  const noise = noiseForMultiplier(sensitivity ** 2, noiseMultiplier / Math.sqrt(ownShare));
+  // Variances less 4 of several banks add up (GUARANTEES.md), so in mode `sum` each adds one honest bank's part.
+  const charged = mode === 'site' ? 1 : sites - colluders - dropouts;
+  const readers = sites - dropouts;
+  const noise = noiseForMultiplier(sensitivity ** 2, noiseMultiplier / Math.sqrt(charged));
   const lossAt = (multiplier: number, against: string): SgdLoss => {
     const event: PrivacyEvent = {
       kind: 'subsampledGaussian',
@@ -73,12 +74,12 @@ export function sgdStatement(settings: SgdSettings): SgdStatement {
       noiseMultiplier,
       mode === 'site'
         ? 'whoever reads the sums of the bank: aggregator, other banks, readers of the model, even together'
-        : 'the aggregator, which sees the sum over all banks; no bank may collude with it or drop out',
+        : `the aggregator together with ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`,
     ),
     readers: lossAt(
-      // A step down covers the rounding of the square root and the product.
-      mode === 'site' ? noiseMultiplier * Math.sqrt(sites) * (1 - 2 ** -50) : noiseMultiplier,
-      `readers of the model, who see only sums with the noise of ${sites === 1 ? 'the one bank' : `all ${sites} banks`}`,
+      // A step down covers the rounding of square root, quotient and product.
+      readers === charged ? noiseMultiplier : noiseMultiplier * Math.sqrt(readers / charged) * (1 - 2 ** -50),
+      `readers of the model, who see only sums with the noise of at least ${readers} ${readers === 1 ? 'bank' : 'banks'}`,
     ),
   };
   const partial = { noiseMultiplier, samplingRate, customerRate: rate, steps, sensitivity, ...noise };
@@ -106,7 +107,7 @@ function statementText(
   { noiseMultiplier, samplingRate, steps }: Pick<SgdStatement, 'noiseMultiplier' | 'samplingRate' | 'steps'>,
   losses: SgdStatement['losses'],
 ): string[] {
-  const { family, epsilon, delta, maxRecordsPerSubject: m, clippingNorm, mode, sites } = settings;
+  const { family, epsilon, delta, maxRecordsPerSubject: m, clippingNorm, mode, sites, colluders, dropouts } = settings;
   const what = family === 'mlp' ? `MLP ${settings.hidden.join('-')}` : 'Logistic regression';
   return [
     `${what} by DP-SGD: one customer of one bank is protected with epsilon ${epsilon} at delta ${delta} (add or ` +
@@ -115,7 +116,10 @@ function statementText(
       `shortened to L2 norm ${figure(clippingNorm)} on the grid ${figure(clippingNorm)}/${2 ** GRID_BITS}, so that a ` +
       `customer moves a sum by at most ${figure(m * clippingNorm)}.`,
     `Noise: discrete Gaussian, ${figure(noiseMultiplier)} times that in every coordinate, ` +
-      (mode === 'site' ? 'by each bank itself.' : `by all ${sites} banks together.`),
+      (mode === 'site'
+        ? 'by each bank itself.'
+        : `by ${sites - colluders - dropouts} of the ${sites} banks together (${colluders} may collude, ${dropouts} ` +
+          'may drop out).'),
     `Loss: epsilon ${figureUp(losses.aggregator.epsilon)} against ${losses.aggregator.against}.`,
     `Loss: epsilon ${figureUp(losses.readers.epsilon)} against ${losses.readers.against}.`,
     'The number of records in a batch is private and used nowhere; sums are divided by the public expected number.',

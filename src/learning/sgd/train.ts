@@ -11,16 +11,17 @@
 import { type Contract, contractHash } from '../../contract/contract.ts';
 import { LearningError } from '../../errors.ts';
 import { addNoise } from '../../privacy/gaussianMechanism.ts';
+import { approximately } from '../../privacy/rational.ts';
 import type { RandomSource } from '../../random.ts';
 import { type BinnedData, checkBinned } from '../binned.ts';
-import { encodingOf, featureMapOf } from './features.ts';
+import { encodingOf, type FeatureMap, featureMapOf } from './features.ts';
 import { gradientSummer } from './gradient.ts';
 import { type DenseModel, toDense } from './model.ts';
-import { networkOf, startWeights } from './network.ts';
+import { type Network, networkOf, startWeights } from './network.ts';
 import { openOptimizer } from './optimizer.ts';
 import { poissonSampler } from './sampling.ts';
 import { parseSgd, type SgdSettings, settingsHash } from './settings.ts';
-import { GRID_BITS, sgdStatement } from './statement.ts';
+import { GRID_BITS, type SgdStatement, sgdStatement } from './statement.ts';
 
 export interface SgdProgress {
   /** Steps taken, 1 to `steps`. */
@@ -56,28 +57,58 @@ export function trainSgd(
   const statement = sgdStatement(settings);
   const map = featureMapOf(encodingOf(contract));
   const network = networkOf(map.width, settings.hidden);
-  const start = startWeights(network, map.largestNorm ** 2, settingsHash(settings));
-  const optimizer = openOptimizer(start, settings.learningRate, statement.steps);
-
-  const rule = { clippingNorm: settings.clippingNorm, gridBits: GRID_BITS };
-  const banks = sites.map((data, i) => ({
-    rows: data.rows,
-    random: randoms[i],
-    batch: new Int32Array(data.rows),
-    sampler: poissonSampler(statement.samplingRate, randoms[i]),
-    summer: gradientSummer(network, map, data, rule),
-  }));
-  // From grid units of the sum to the mean gradient of one record.
-  const unit = settings.clippingNorm / 2 ** GRID_BITS / (statement.samplingRate * settings.rows);
+  const optimizer = openOptimizer(startWeights(network, map.largestNorm ** 2, settingsHash(settings)), {
+    learningRate: settings.learningRate,
+    steps: statement.steps,
+    noise: approximately(statement.sigma) * Math.sqrt(sites.length) * gradientUnit(settings, statement),
+  });
+  const banks = sites.map((data, i) => openBank(network, map, data, settings, statement, randoms[i]));
   for (let step = 1; step <= statement.steps; step++) {
-    const gradient = new Float64Array(network.parameters);
-    for (const { rows, random, batch, sampler, summer } of banks) {
-      const exact = summer.sum(batch, sampler.sample(rows, batch), optimizer.weights);
-      const noisy = addNoise(exact, statement.sigmaSquared, random);
-      for (let i = 0; i < gradient.length; i++) gradient[i] += noisy[i] * unit;
-    }
-    optimizer.step(gradient);
+    optimizer.step(meanGradient(banks, optimizer.weights, settings, statement));
     onProgress?.({ step, steps: statement.steps });
   }
   return toDense(optimizer.result(), settings, statement, contract);
+}
+
+/** One bank's side of a step. */
+export interface Bank {
+  /** The noisy integer sum at these weights: all that leaves the bank. */
+  release(weights: Float64Array): Float64Array;
+}
+
+export function openBank(
+  network: Network,
+  map: FeatureMap,
+  data: BinnedData,
+  settings: SgdSettings,
+  { samplingRate, sigmaSquared }: Pick<SgdStatement, 'samplingRate' | 'sigmaSquared'>,
+  random: RandomSource,
+): Bank {
+  const summer = gradientSummer(network, map, data, { clippingNorm: settings.clippingNorm, gridBits: GRID_BITS });
+  const sampler = poissonSampler(samplingRate, random);
+  const batch = new Int32Array(data.rows);
+  return {
+    release: (weights) => addNoise(summer.sum(batch, sampler.sample(data.rows, batch), weights), sigmaSquared, random),
+  };
+}
+
+/** Estimate of the mean gradient of one record, from all banks' releases and the public number of records. */
+export function meanGradient(
+  banks: readonly Bank[],
+  weights: Float64Array,
+  settings: SgdSettings,
+  statement: Pick<SgdStatement, 'samplingRate'>,
+): Float64Array {
+  const unit = gradientUnit(settings, statement);
+  const gradient = new Float64Array(weights.length);
+  for (const bank of banks) {
+    const release = bank.release(weights);
+    for (let i = 0; i < gradient.length; i++) gradient[i] += release[i] * unit;
+  }
+  return gradient;
+}
+
+/** What one grid unit of a sum is in the mean gradient of one record. */
+function gradientUnit(settings: SgdSettings, { samplingRate }: Pick<SgdStatement, 'samplingRate'>): number {
+  return settings.clippingNorm / 2 ** GRID_BITS / (samplingRate * settings.rows);
 }
