@@ -28,6 +28,10 @@ const VERBS: Record<string, () => Promise<Register>> = {
     return (program, _settings, openNode) => registerImport(program, openNode);
   },
   aggregator: async () => (await import('../federated/aggregator/main.ts')).registerAggregator,
+  plan: async () => {
+    const { registerPlan } = await import('./commands/plan.ts');
+    return (program, _settings, openNode) => registerPlan(program, openNode);
+  },
   train: async () => (await import('./commands/train.ts')).registerTrain,
   evaluate: async () => (await import('./commands/evaluate.ts')).registerEvaluate,
   privacy: async () => {

@@ -2,15 +2,20 @@
  * What a node says to a training plan: its owner's policy, its data and its budget decide. Reads only; nothing is spent or
  * recorded. The answer to the aggregator (training.ts) and `veilrisk plan` ask the same function.
  */
-import { type Contract, contractHash } from '../contract/contract.ts';
+import { parseRoster } from '../../federated/protocol/roster.ts';
+import { type Contract, contractHash, parseContract } from '../contract/contract.ts';
 import { PrivacyError } from '../errors.ts';
 import type { TrainingPlan } from '../learning/plan.ts';
 import { privacyStatement } from '../learning/statement.ts';
 import { checkPlan, type RosterFloors } from '../participant/policy.ts';
 import type { PlanVerdict } from '../participant/port.ts';
-import { type Budget, requireBudget } from '../privacy/budget.ts';
+import { type Budget, epsilonOf, requireBudget } from '../privacy/budget.ts';
 import type { DatasetRow } from '../store/datasets.ts';
 import type { NodeContext } from './context.ts';
+import { epsilonLeft } from './ledger.ts';
+import { readJson } from './trainingPlans.ts';
+
+const NO_DATA = 'This node holds no data under the contract of the plan.';
 
 export interface PlanReview {
   /** May be sent to the operator. */
@@ -23,14 +28,17 @@ export interface PlanReview {
   internal: string | null;
 }
 
-/** @param roster null where none is known: the roster's floors are then not checked. */
+/**
+ * @param roster null where none is known: the roster's floors are then not checked.
+ * @param given the plan's contract; null where it is not at hand: that of the node's data set is taken.
+ */
 export async function reviewPlan(
   { store, participation }: Pick<NodeContext, 'store' | 'participation'>,
   roster: RosterFloors | null,
   plan: TrainingPlan,
-  contract: Contract,
+  given: Contract | null,
 ): Promise<PlanReview> {
-  const dataset = await store.datasets.forContract(contractHash(contract));
+  const dataset = await store.datasets.forContract(given === null ? plan.contractHash : contractHash(given));
   const totals = dataset === null ? null : await store.ledger.totals(dataset.id);
   const funds = totals && { budget: totals.budget, spent: totals.spent };
   const review = (verdict: PlanVerdict, internal: string | null = null): PlanReview => ({
@@ -41,6 +49,8 @@ export async function reviewPlan(
 
   const verdict = checkPlan(participation, roster ?? { sites: plan.sites, minimumQuorum: 1 }, plan);
   if (!verdict.accepted) return review(verdict);
+  const contract = given ?? (dataset === null ? null : parseContract(dataset.contract));
+  if (contract === null) return refuse('NO_DATA', NO_DATA);
   // The declared sensitivity rests on these numbers being those of the contract.
   if (
     plan.contractHash !== contractHash(contract) ||
@@ -49,7 +59,7 @@ export async function reviewPlan(
   ) {
     return refuse('PLAN_MISMATCH', 'The plan and its contract disagree on hash, fields or records per customer.');
   }
-  if (dataset === null) return refuse('NO_DATA', 'This node holds no data under the contract of the plan.');
+  if (dataset === null) return refuse('NO_DATA', NO_DATA);
   if (funds === null) return refuse('NO_BUDGET', 'The data set has no privacy budget.');
   try {
     requireBudget(funds.budget, funds.spent, privacyStatement(plan).muSquaredTotal, dataset.name);
@@ -60,4 +70,45 @@ export async function reviewPlan(
     return refuse(error.code, reason, error.message);
   }
   return review({ accepted: true });
+}
+
+/** What a node would answer, with the figures its own bank may read. */
+export interface NodeOpinion {
+  node: string;
+  dataset: string | null;
+  accepted: boolean;
+  /** Of the refusal, else null. */
+  code: string | null;
+  reason: string | null;
+  /** Epsilons at the delta of the budget; null without data or a budget. */
+  budget: { epsilon: number; delta: number; spentEpsilon: number; leftEpsilon: number } | null;
+  /** What the plan would take of the whole budget, as a share of mu squared; null as above. */
+  share: number | null;
+}
+
+/** Asks a node without telling it: nothing is recorded, and the plan may still be offered. */
+export async function nodeOpinion(
+  context: Pick<NodeContext, 'store' | 'participation' | 'name'>,
+  roster: RosterFloors | null,
+  plan: TrainingPlan,
+  contract: Contract | null,
+): Promise<NodeOpinion> {
+  const { verdict, dataset, funds, internal } = await reviewPlan(context, roster, plan, contract);
+  const { epsilon, delta, muSquared } = funds?.budget ?? { epsilon: 0, delta: 0, muSquared: 0 };
+  return {
+    ...{ node: context.name, dataset: dataset?.name ?? null, accepted: verdict.accepted },
+    code: verdict.accepted ? null : verdict.code,
+    reason: verdict.accepted ? null : (internal ?? verdict.reason),
+    budget: funds && {
+      ...{ epsilon, delta, spentEpsilon: epsilonOf(funds.spent, delta) },
+      leftEpsilon: epsilonLeft(Math.max(0, muSquared - funds.spent), delta),
+    },
+    share: funds && privacyStatement(plan).muSquaredTotal / muSquared,
+  };
+}
+
+/** Size and least quorum of the consortium of a roster file. @throws FederationError ROSTER_INVALID. */
+export async function readRosterFloors(path: string): Promise<RosterFloors> {
+  const { sites, minimumQuorum } = parseRoster(await readJson(path));
+  return { sites: sites.length, minimumQuorum };
 }
