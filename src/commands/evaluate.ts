@@ -135,7 +135,7 @@ function openView(bytes: number): EvaluationView & { close(): void } {
       if (!started) start('reading', bytes);
       bar.update(read);
     },
-    loaded({ contract }, { data, customerCount, positives, rejected, clamped }, usable) {
+    loaded({ contract }, { data, customerCount, positives, rejected, clamped, doubts }, usable) {
       if (started) bar.stop();
       started = false;
       const of = contract.subject === null ? '' : ` of ${count(customerCount)} customers`;
@@ -144,6 +144,7 @@ function openView(bytes: number): EvaluationView & { close(): void } {
           `${count(usable)} may be trained on; ${count(clamped)} cells outside their bounds\n`,
       );
       if (rejected > 0) stderr.write(`left out ${count(rejected)} rows that break the contract\n`);
+      for (const doubt of doubts) stderr.write(`doubt: ${doubt}; is it the right contract?\n`);
     },
     fitting(done, of) {
       if (stderr.isTTY) {

@@ -51,12 +51,7 @@ export function fitFamily(banks: readonly BinnedData[], settings: FitSettings): 
     }
     case 'logistic':
     case 'mlp': {
-      const model = trainSgd(
-        banks,
-        defaultSgd({ contract, family, epsilon, delta, rows, sites, mode }),
-        contract,
-        randoms,
-      );
+      const model = trainSgd(banks, defaultSgd({ ...facts, family, rows }), contract, randoms);
       return (data) => denseLogits(model, data);
     }
   }

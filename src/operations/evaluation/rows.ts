@@ -19,6 +19,8 @@ export interface EvaluationRows {
   rejected: number;
   /** Cells outside their public bounds. */
   clamped: number;
+  /** Fields of which more than half of the cells say little, for people: a sign of the wrong contract. */
+  doubts: string[];
 }
 
 const CHUNK_ROWS = 1 << 16;
@@ -53,8 +55,10 @@ export async function loadRows(
   let rejected = 0;
   let positives = 0;
   let clamped = 0;
-  for await (const row of readRows(contract, path, options.onProgress)) {
-    if (options.signal.aborted) return null;
+  const clampedByField = contract.fields.map(() => 0);
+  const { maxRejected, signal, onProgress } = options;
+  for await (const row of rowsOf(contract, path, onProgress, (field) => clampedByField[field]++)) {
+    if (signal.aborted) return null;
     if ('issues' in row) {
       rejected++;
       if (rejects.length < REJECTS_SHOWN) rejects.push({ line: row.line, issues: row.issues });
@@ -71,7 +75,7 @@ export async function loadRows(
     clamped += row.clamped;
     rows++;
   }
-  if (rejected > options.maxRejected * (rows + rejected)) throw rejection(path, rejected, rows + rejected, rejects);
+  if (rejected > maxRejected * (rows + rejected)) throw rejection(path, rejected, rows + rejected, rejects);
   if (rows < LEAST_ROWS) {
     throw new ContractError('FILE_REJECTED', `The file has ${rows} rows that fit, and ${LEAST_ROWS} are needed`, {
       where: path,
@@ -86,7 +90,54 @@ export async function loadRows(
   }
   const { customers, ...binned } = joined(chunks, rows, fields);
   const customerCount = contract.subject === null ? rows : numbers.size;
-  return { data: { rows, sizes, ...binned }, customers, customerCount, positives, rejected, clamped };
+  const data = { rows, sizes, ...binned };
+  const doubts = doubtsAbout(contract, data, clampedByField);
+  return { data, customers, customerCount, positives, rejected, clamped, doubts };
+}
+
+/** As `readRows`, with the file in the place of the error and the usual reasons in its fix. */
+async function* rowsOf(
+  contract: Contract,
+  path: string,
+  onProgress: Progress | undefined,
+  onClamped: (field: number) => void,
+) {
+  try {
+    yield* readRows(contract, path, onProgress, { onClamped });
+  } catch (error) {
+    if (!(error instanceof ContractError) || error.code !== 'FILE_HEADER_MISMATCH') throw error;
+    const { delimiter, header } = contract.csv;
+    throw new ContractError(error.code, error.message, {
+      where: path,
+      fix:
+        `The contract expects cells separated by ${JSON.stringify(delimiter)}, ` +
+        `${header ? 'a header line with these names, letter by letter' : 'no header line'}, and the label column. ` +
+        'Correct the file, or "csv" and the names of the contract.',
+      issues: error.issues,
+      cause: error,
+    });
+  }
+}
+
+function doubtsAbout(contract: Contract, data: BinnedData, clampedByField: readonly number[]): string[] {
+  const { rows, sizes, bins } = data;
+  const fields = sizes.length;
+  const missing = sizes.map(() => 0);
+  const other = sizes.map(() => 0);
+  for (let row = 0, at = 0; row < rows; row++) {
+    for (let k = 0; k < fields; k++, at++) {
+      if (bins[at] === sizes[k] - 1) missing[k]++;
+      else if (bins[at] === sizes[k] - 2) other[k]++;
+    }
+  }
+  return contract.fields.flatMap((field, k) => {
+    const share = (cells: number) => `${field.name}: ${Math.floor((100 * cells) / rows)} % of the cells`;
+    if (missing[k] > rows / 2) return [`${share(missing[k])} are missing`];
+    if (clampedByField[k] > rows / 2) return [`${share(clampedByField[k])} are outside the bounds of the contract`];
+    if (field.kind === 'categorical' && other[k] > rows / 2)
+      return [`${share(other[k])} are in no category of the contract`];
+    return [];
+  });
 }
 
 function numberOf(numbers: Map<string, number>, subject: string): number {

@@ -72,10 +72,6 @@ export function checkSettings(settings: EvaluationSettings): void {
   if (!modes.includes('sum') && (colluders > 0 || dropouts > 0)) {
     throw usage('--mode', 'colluders and drop-outs matter in mode sum only', 'add --mode sum, or leave them out');
   }
-  const withoutSlack = settings.families.find((family) => family === 'logistic' || family === 'mlp');
-  if (withoutSlack !== undefined && (colluders > 0 || dropouts > 0)) {
-    throw usage('--family', `${withoutSlack} allows for no colluders and no drop-outs`, 'leave one of them out');
-  }
   if (colluders + dropouts >= sites && colluders + dropouts > 0) {
     throw usage('--sites', 'colluders and drop-outs together must be fewer than the banks', 'give more --sites');
   }
