@@ -5,7 +5,7 @@
  * any record is read: steps even in asinh(x / SCALE) of the logit's distance x from the model's intercept, which is the
  * mean logit of a finished scorecard. Fine where most records are, coarse in the tails; it starts 4 below the mean,
  * because bins below every positive add noise and tell nothing, and ends 8 above it, where a rare event's records are.
- * On Adult, Taiwan, Telco and ULB the AUC of the histogram is within .0005 of that of the scores.
+ * On Adult, Taiwan, Telco and ULB the AUC of the histogram is within .001 of that of the scores.
  *
  * GUARANTEES.md: "Federated evaluation". Limit: un-noised. Only `addNoise` output may leave a node.
  */
