@@ -7,9 +7,8 @@
  *
  * GUARANTEES.md: "Customer contribution bound"
  */
-import { hmac } from '@noble/hashes/hmac.js';
-import { sha256 } from '@noble/hashes/sha2.js';
 import { PrivacyError } from '../errors.ts';
+import { DIGEST_BYTES, keyedHash } from './keyedHash.ts';
 
 export const GUARANTEE = 'Customer contribution bound';
 
@@ -33,6 +32,7 @@ export function boundContributions(subjects: readonly (string | null)[], key: Ui
     throw new PrivacyError('PRIVACY_PARAMETER', 'the contribution key needs at least 16 bytes', { where: 'key' });
   }
   const encoder = new TextEncoder();
+  const hash = keyedHash(key);
   const kept: number[] = [];
   const rowsOf = new Map<string, number[]>();
   subjects.forEach((subject, row) => {
@@ -46,7 +46,10 @@ export function boundContributions(subjects: readonly (string | null)[], key: Ui
   for (const [subject, rows] of rowsOf) {
     if (rows.length <= most) kept.push(...rows);
     else {
-      const ordered = rows.map((row, n) => ({ row, order: hmac(sha256, key, encoder.encode(`${subject}#${n}`)) }));
+      const ordered = rows.map((row, n) => ({
+        row,
+        order: hash(encoder.encode(`${subject}#${n}`), new Uint8Array(DIGEST_BYTES)),
+      }));
       ordered.sort((a, b) => compareBytes(a.order, b.order) || a.row - b.row);
       for (const { row } of ordered.slice(0, most)) kept.push(row);
     }

@@ -7,10 +7,28 @@ import type { AdditiveModel } from '../learning/site.ts';
 export type TrainingJob =
   | { readonly kind: 'counts'; readonly data: BinnedData }
   | (ResidualGrid & { readonly kind: 'gradient'; readonly data: BinnedData; readonly model: AdditiveModel })
-  | { readonly kind: 'scores'; readonly data: BinnedData; readonly model: AdditiveModel };
+  | { readonly kind: 'scores'; readonly data: BinnedData; readonly model: AdditiveModel }
+  | (SelectionRules & { readonly kind: 'select'; readonly all: BinnedData; readonly subjects: Uint8Array });
+
+/** Which records of a data set count, and which of them only evaluate. */
+export interface SelectionRules {
+  /** HMAC key of the node. */
+  readonly key: Uint8Array;
+  /** Most records of a customer, m. */
+  readonly most: number;
+  /** Share of the customers that evaluate and do not train, in [0, 1]. */
+  readonly holdout: number;
+}
+
+export interface Selection {
+  /** Counts and gradients read these. */
+  readonly training: BinnedData;
+  /** The evaluation reads these; no rows without a hold-out. */
+  readonly holdout: BinnedData;
+}
 
 export type TrainingOutcome =
-  | { readonly ok: true; readonly histogram: Float64Array }
+  | { readonly ok: true; readonly result: Float64Array | Selection }
   | {
       readonly ok: false;
       readonly code: LearningErrorCode;

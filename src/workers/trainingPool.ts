@@ -12,7 +12,7 @@ import type { BinnedData } from '../learning/binned.ts';
 import type { ResidualGrid } from '../learning/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
-import type { TrainingJob, TrainingOutcome } from './trainingJob.ts';
+import type { Selection, SelectionRules, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
 export interface TrainingPool {
   /** @returns as `siteCounts`. @throws WorkerError WORKER_FAILED when the thread ended or the pool is closed. */
@@ -21,6 +21,12 @@ export interface TrainingPool {
   gradient(data: BinnedData, model: AdditiveModel, grid: ResidualGrid): Promise<Float64Array>;
   /** Score histogram of a finished model: as `scoreHistogram` on its own grid. @throws as `gradient`. */
   scores(data: BinnedData, model: AdditiveModel): Promise<Float64Array>;
+  /**
+   * The records that count: at most m of each customer, split into those that train and those that evaluate, in shared
+   * memory. Takes over the memory of `all` and `subjects` (32 bytes a row), which the caller must not use any more.
+   * @throws WorkerError WORKER_FAILED; LearningError TRAINING_INPUT when a bin or a label is out of range.
+   */
+  select(all: BinnedData, subjects: Uint8Array, rules: SelectionRules): Promise<Selection>;
   /** Ends the thread; a job under way fails with WORKER_FAILED. */
   close(): Promise<void>;
 }
@@ -50,12 +56,12 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
     return copy;
   }
 
-  async function run(job: TrainingJob): Promise<Float64Array> {
+  async function run(job: TrainingJob, given: ArrayBuffer[] = []): Promise<Float64Array | Selection> {
     if (isClosed) throw new WorkerError('WORKER_FAILED', 'the training pool is closed', { where: 'training pool' });
     pool ??= openThread(log);
     let outcome: TrainingOutcome;
     try {
-      outcome = await pool.run(job);
+      outcome = await pool.run(job, { transferList: given });
     } catch (cause) {
       throw new WorkerError('WORKER_FAILED', 'the training thread ended', {
         where: 'training pool',
@@ -63,7 +69,7 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
         cause,
       });
     }
-    if (outcome.ok) return outcome.histogram;
+    if (outcome.ok) return outcome.result;
     const { code, message, where, fix } = outcome;
     throw new LearningError(code, message, {
       ...(where === undefined ? {} : { where }),
@@ -71,12 +77,23 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
     });
   }
 
+  // Safe: the worker answers every job but `select` with a histogram.
+  const histogram = (job: TrainingJob) => run(job) as Promise<Float64Array>;
+
   return {
-    counts: (data) => run({ kind: 'counts', data: shared(data) }),
+    counts: (data) => histogram({ kind: 'counts', data: shared(data) }),
     gradient: (data, { intercept, weights }, { residualBits, residualLimit }) =>
-      run({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits, residualLimit }),
+      histogram({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits, residualLimit }),
     scores: (data, { intercept, weights }) =>
-      run({ kind: 'scores', data: shared(data), model: { intercept, weights } }),
+      histogram({ kind: 'scores', data: shared(data), model: { intercept, weights } }),
+    select: ({ rows, sizes, bins, labels }, subjects, rules) => {
+      const given = [bins, labels, subjects].flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? buffer : []));
+      // Safe: the worker answers `select` with a selection.
+      return run(
+        { kind: 'select', all: { rows, sizes, bins, labels }, subjects, ...rules },
+        given,
+      ) as Promise<Selection>;
+    },
     async close() {
       isClosed = true;
       await pool?.destroy();

@@ -4,13 +4,16 @@
  * Errors cross the thread boundary as data, because a structured clone loses their class and code.
  */
 import { LearningError } from '../errors.ts';
+import { checkBinned, selectRows } from '../learning/binned.ts';
 import { scoreEdges, scoreHistogram } from '../learning/scoreHistogram.ts';
 import { logitsOf, siteCounts, siteGradient } from '../learning/site.ts';
-import type { TrainingJob, TrainingOutcome } from './trainingJob.ts';
+import { boundContributions } from '../privacy/contributions.ts';
+import { splitHoldout } from '../privacy/holdout.ts';
+import type { Selection, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
 export default function run(job: TrainingJob): TrainingOutcome {
   try {
-    return { ok: true, histogram: histogramOf(job) };
+    return { ok: true, result: job.kind === 'select' ? select(job) : histogramOf(job) };
   } catch (error) {
     if (error instanceof LearningError) {
       return { ok: false, code: error.code, message: error.message, where: error.where, fix: error.fix };
@@ -19,7 +22,9 @@ export default function run(job: TrainingJob): TrainingOutcome {
   }
 }
 
-function histogramOf(job: TrainingJob): Float64Array {
+type Job<Kind> = Extract<TrainingJob, { kind: Kind }>;
+
+function histogramOf(job: Exclude<TrainingJob, Job<'select'>>): Float64Array {
   switch (job.kind) {
     case 'counts':
       return siteCounts(job.data);
@@ -28,4 +33,20 @@ function histogramOf(job: TrainingJob): Float64Array {
     case 'scores':
       return scoreHistogram(logitsOf(job.data, job.model), job.data.labels, scoreEdges(job.model));
   }
+}
+
+const SUBJECT_BYTES = 32;
+
+function select({ all, subjects, key, most, holdout }: Job<'select'>): Selection {
+  const bytes = Buffer.from(subjects.buffer, subjects.byteOffset, subjects.length);
+  const names = Array.from({ length: all.rows }, (_, row) =>
+    bytes.toString('latin1', row * SUBJECT_BYTES, (row + 1) * SUBJECT_BYTES),
+  );
+  const split = splitHoldout(subjects, boundContributions(names, key, most), key, holdout);
+  const held = (rows: Uint32Array) => {
+    const data = selectRows(all, rows, (bytes) => new SharedArrayBuffer(bytes));
+    checkBinned(data);
+    return data;
+  };
+  return { training: held(split.training), holdout: held(split.holdout) };
 }

@@ -7,14 +7,14 @@
  *
  * GUARANTEES.md: "Federated evaluation"
  */
-import { hash } from 'node:crypto';
 import { PrivacyError } from '../errors.ts';
-import { SUBJECT_BYTES } from '../store/records.ts';
+import { DIGEST_BYTES, keyedHash } from './keyedHash.ts';
 
 export const GUARANTEE = 'Federated evaluation';
 
-const BLOCK_BYTES = 64;
-const DOMAIN = Buffer.from('veilrisk holdout\0');
+/** Length of a customer tag. */
+const SUBJECT_BYTES = 32;
+const DOMAIN = new TextEncoder().encode('veilrisk holdout\0');
 
 /**
  * Splits rows by customer, keeping their order.
@@ -28,25 +28,22 @@ export function splitHoldout(
   key: Uint8Array,
   share: number,
 ): { training: Uint32Array; holdout: Uint32Array } {
-  if (!(share >= 0 && share <= 1) || key.length < 16 || key.length > BLOCK_BYTES) {
+  if (!(share >= 0 && share <= 1) || key.length < 16 || key.length > 64) {
     throw new PrivacyError('PRIVACY_PARAMETER', 'a hold-out needs a share in [0, 1] and a key of 16 to 64 bytes', {
       where: 'holdout',
     });
   }
   if (share === 0) return { training: rows, holdout: new Uint32Array() };
-  // RFC 2104 by hand, as in subjectTag.ts: a data set has a million tags, and an Hmac object costs ten times two hashes.
-  const inner = Buffer.alloc(BLOCK_BYTES + DOMAIN.length + SUBJECT_BYTES, 0x36);
-  const outer = Buffer.alloc(BLOCK_BYTES + 32, 0x5c);
-  key.forEach((byte, at) => {
-    inner[at] ^= byte;
-    outer[at] ^= byte;
-  });
-  inner.set(DOMAIN, BLOCK_BYTES);
+  const hash = keyedHash(key);
+  const message = new Uint8Array(DOMAIN.length + SUBJECT_BYTES);
+  message.set(DOMAIN);
+  const digest = new Uint8Array(DIGEST_BYTES);
+  const leading = new DataView(digest.buffer);
   const limit = share * 2 ** 32;
   const isHeldOut = (row: number): boolean => {
-    inner.set(subjects.subarray(row * SUBJECT_BYTES, (row + 1) * SUBJECT_BYTES), BLOCK_BYTES + DOMAIN.length);
-    outer.set(hash('sha256', inner, 'buffer'), BLOCK_BYTES);
-    return hash('sha256', outer, 'buffer').readUInt32BE() < limit;
+    message.set(subjects.subarray(row * SUBJECT_BYTES, (row + 1) * SUBJECT_BYTES), DOMAIN.length);
+    hash(message, digest);
+    return leading.getUint32(0) < limit;
   };
   const side = Uint8Array.from(rows, (row) => (isHeldOut(row) ? 1 : 0));
   return { training: rows.filter((_, i) => side[i] === 0), holdout: rows.filter((_, i) => side[i] === 1) };
