@@ -58,6 +58,8 @@ export function scoreHistogram(
   for (let row = 0; row < logits.length; row++) {
     const logit = logits[row];
     const label = labels[row];
+    // A sum of finite weights, taken one after the other, may be infinite but is never NaN: nobody who chooses a model can
+    // make a node stop here for some records and not for others.
     if (Number.isNaN(logit) || (label !== 0 && label !== 1)) {
       throw new LearningError('TRAINING_INPUT', 'a score is not a number or a label not 0 or 1', {
         where: `row ${row}`,

@@ -2,18 +2,22 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { ModelEvidence } from '../../federated/protocol/client.ts';
 import { contractHash, layoutOf } from '../../src/contract/contract.ts';
+import { evaluateModel, missingEvaluation } from '../../src/learning/modelEvaluation.ts';
 import { defaultPlan, planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import { modelHash, type Scorecard } from '../../src/learning/scorecard.ts';
+import { SCORE_CELLS } from '../../src/learning/scoreHistogram.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { readContract } from '../../src/operations/contracts.ts';
 import { importRecords } from '../../src/operations/importRecords.ts';
+import { listModels } from '../../src/operations/models.ts';
 import { openParticipantPort } from '../../src/operations/training.ts';
+import { openTrainingData } from '../../src/operations/trainingData.ts';
 import type { ParticipantPort, ReleaseTask } from '../../src/participant/port.ts';
 import { reservationEntry } from '../../src/store/ledger.ts';
-import { openTrainingPool } from '../../src/workers/trainingPool.ts';
+import { openTrainingPool, type TrainingPool } from '../../src/workers/trainingPool.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { simulateTransactions } from '../support/simulated.ts';
 import { contract, openTestNode, type TestNode, trainedModel } from './node.ts';
@@ -101,6 +105,20 @@ test('a plan whose m or number of fields is not its contract is refused', async 
   }
 });
 
+/** The pool, and what its passes over the records gave. */
+function watch(pool: TrainingPool, exact: Float64Array[]): TrainingPool {
+  const kept = async (histogram: Promise<Float64Array>) => {
+    exact.push(await histogram);
+    return histogram;
+  };
+  return {
+    ...pool,
+    counts: (data) => kept(pool.counts(data)),
+    gradient: (data, model, grid) => kept(pool.gradient(data, model, grid)),
+    scores: (data, model) => kept(pool.scores(data, model)),
+  };
+}
+
 /** A model as the aggregator of this plan would publish it, with what vouches for it. */
 function publishedModel(changes: Partial<Scorecard['training']> = {}) {
   const { epsilon, delta, mode, sites, rounds } = plan;
@@ -133,6 +151,105 @@ test('a model is adopted only from a plan that was accepted, and only with the p
   await port.planEnded(plan.id, 'completed', '');
   await port.adopt(model, evidence);
   await expect(port.release(task(1))).rejects.toThrow('not accepted');
+});
+
+describe('an evaluation', () => {
+  const evaluation: TrainingPlan['evaluation'] = { holdout: 0.4, share: 0.2, bins: 64 };
+
+  beforeEach(async () => {
+    plan = { ...plan, id: `plan-${plans++}`, evaluation };
+    expect(await port.answerPlan(plan, planHash(plan), contract)).toEqual({ accepted: true });
+  });
+
+  const last = () => task(plan.rounds + 1);
+
+  test('counts the held-out customers by score and label, is paid for once and repeated byte for byte', async () => {
+    await expect(port.release(task(plan.rounds + 2))).rejects.toMatchObject({ code: 'TRAINING_INPUT' });
+    await expect(port.release({ ...last(), model: null })).rejects.toMatchObject({ code: 'TRAINING_INPUT' });
+    const first = await port.release(last());
+    expect(first.histogram).toHaveLength(SCORE_CELLS);
+    expect(await port.release(last())).toEqual(first);
+    const cost = privacyStatement(plan).releases.at(-1)!;
+    expect(await releases()).toMatchObject([
+      {
+        ...{ round: plan.rounds + 1, state: 'committed', muSquared: expect.closeTo(cost.muSquared, 12) },
+        statement: { release: 'evaluation', sensitivitySquared: plan.maxRecordsPerSubject ** 2 },
+      },
+    ]);
+    await expect(port.release(task(plan.rounds + 1, { stateHash: 'f'.repeat(64) }))).rejects.toMatchObject({
+      code: 'RELEASE_REPLAYED',
+    });
+  });
+
+  test('and training have no customer in common, and together all of them', async () => {
+    const dataset = (await node.store.datasets.forContract(contractHash(contract)))!;
+    const load = (share: number) => openTrainingData(node).load(dataset.id, contract, share);
+    const [all, split, again] = [await load(0), await load(0.4), await load(0.4)];
+    expect(all.holdout.rows).toBe(0);
+    expect(split.training.rows + split.holdout.rows).toBe(all.training.rows);
+    expect(split.holdout.rows).toBeGreaterThan(0);
+    expect(split).toEqual(again);
+    // What the rounds release comes from the one side, the evaluation from the other, but for noise.
+    const exact: Float64Array[] = [];
+    const watched = { ...node, training: watch(node.training, exact) };
+    const watching = openParticipantPort(watched, ROSTER, () => {});
+    for (const each of [task(0), last()]) await watching.release(each);
+    const sum = (values: Float64Array) => values.reduce((total, value) => total + value, 0);
+    expect(sum(exact[0])).toBe(split.training.rows * sizes.length);
+    expect(sum(exact[1])).toBe(split.holdout.rows);
+  });
+
+  test('whose node dies between reservation and commit is paid for again, and what was drawn never leaves', async () => {
+    const dying = { ...node, random: { ...node.random, nextUint32: () => fail(), fill: () => fail() } };
+    const fail = (): never => {
+      throw new TypeError('the power is off');
+    };
+    await expect(openParticipantPort(dying, ROSTER, () => {}).release(last())).rejects.toThrow('the power is off');
+    expect((await releases()).map(({ state }) => state)).toEqual(['reserved']);
+
+    const restarted = openParticipantPort(node, ROSTER, () => {});
+    const released = await restarted.release(last());
+    const { muSquared } = privacyStatement(plan).releases.at(-1)!;
+    expect((await releases()).map((each) => [each.attempt, each.state, each.muSquared])).toEqual([
+      [1, 'lost', expect.closeTo(muSquared, 12)],
+      [2, 'committed', expect.closeTo(muSquared, 12)],
+    ]);
+    expect(await openParticipantPort(node, ROSTER, () => {}).release(last())).toEqual(released);
+  });
+
+  test('is adopted with its model, and only that of this plan and model', async () => {
+    const { model, evidence } = publishedModel();
+    const { intercept } = model;
+    const subject = { plan, planHash: planHash(plan), modelHash: evidence.modelHash, intercept };
+    const { histogram } = await port.release(last());
+    const own = evaluateModel(subject, histogram, ['bank-a']);
+    const wrong = [
+      null,
+      {},
+      { ...own, modelHash: 'f'.repeat(64) },
+      { ...own, planHash: 'f'.repeat(64) },
+      { ...own, sigma: '1/1024' },
+      { ...own, result: null },
+      evaluateModel(subject, histogram, ['bank-a', 'bank-b']),
+    ];
+    for (const evaluation of wrong) {
+      await expect(port.adopt(model, { ...evidence, evaluation })).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+    }
+    await port.adopt(model, { ...evidence, evaluation: own });
+    const { measures } = own.result!;
+    expect((await listModels(node))[0]).toMatchObject({
+      hash: evidence.modelHash,
+      evaluation: { ...measures, sites: 1 },
+    });
+  });
+
+  test('that failed leaves a model that is adopted, without figures', async () => {
+    const { model, evidence } = publishedModel();
+    const subject = { plan, planHash: planHash(plan), modelHash: evidence.modelHash, intercept: model.intercept };
+    const evaluation = missingEvaluation(subject, 'QUORUM_LOST', 'Too few sites.');
+    await port.adopt(model, { ...evidence, evaluation });
+    expect((await listModels(node))[0]).toMatchObject({ hash: evidence.modelHash, evaluation: null });
+  });
 });
 
 test('a refused plan gives neither releases nor a champion', async () => {

@@ -13,7 +13,7 @@ import {
 import { connect } from '../../federated/protocol/transport.ts';
 import { encodeWeights, NO_WEIGHTS, stateHash } from '../../federated/protocol/weights.ts';
 import { layoutOf } from '../../src/contract/contract.ts';
-import { planHash } from '../../src/learning/plan.ts';
+import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import { answerOffer, doRound, endPlan, type Session } from '../../src/participant/tasks.ts';
 import {
   aggregatorParty,
@@ -96,13 +96,24 @@ describe('a round', () => {
   const nan = encodeWeights(new Float64Array(total).fill(Number.NaN));
   test.each<[string, RoundChanges, string]>([
     ['of another plan hash', { planHash: '0'.repeat(64) }, 'ROUND_MISMATCH'],
-    ['beyond the plan', { round: plan.rounds + 1 }, 'ROUND_MISMATCH'],
+    ['beyond the plan, which has no evaluation', { round: plan.rounds + 1 }, 'ROUND_MISMATCH'],
     ['whose state hash is of other weights', { intercept: 1 }, 'ROUND_MISMATCH'],
     ['with weights that are not numbers', { weights: nan }, 'MESSAGE_MALFORMED'],
     ['with too few weights', { weights: new Uint8Array(), stateHash: stateHash(NO_WEIGHTS) }, 'MESSAGE_MALFORMED'],
   ])('%s releases nothing', async (_name, changes, code) => {
     await expect(doRound(session, round(changes))).rejects.toMatchObject({ code });
     expect(bank.released).toEqual([]);
+  });
+
+  test('of evaluation is released as a score histogram, and none after it', async () => {
+    const evaluation: TrainingPlan['evaluation'] = { holdout: 0.2, share: 0.2, bins: 64 };
+    const evaluated = makePlan(consortium, { evaluation });
+    session.plans.set(plan.id, { plan: evaluated, planHash: planHash(evaluated), contract });
+    const changes = { planHash: planHash(evaluated), round: plan.rounds + 1 };
+    await expect(doRound(session, round(changes))).rejects.toMatchObject({ code: 'AGGREGATOR_UNREACHABLE' });
+    expect(bank.released).toEqual([plan.rounds + 1]);
+    const beyond = round({ ...changes, round: plan.rounds + 2 });
+    await expect(doRound(session, beyond)).rejects.toMatchObject({ code: 'ROUND_MISMATCH' });
   });
 
   test('of the plan is released', async () => {

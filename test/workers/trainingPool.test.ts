@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { type BinnedData, selectRows } from '../../src/learning/binned.ts';
-import { type AdditiveModel, siteCounts, siteGradient } from '../../src/learning/site.ts';
+import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
+import { type AdditiveModel, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { openLog } from '../../src/log.ts';
 import { openTrainingPool, sharedMemory, type TrainingPool } from '../../src/workers/trainingPool.ts';
 
@@ -51,11 +52,14 @@ test('answers what a direct call answers, bit for bit, from shared memory and fr
     fc.asyncProperty(cases, async ({ data, model, grid }) => {
       const rows = Array.from({ length: data.rows }, (_, row) => row);
       for (const held of [data, selectRows(data, rows, sharedMemory)]) {
-        const [counts, gradient] = await Promise.all([
+        const [counts, scores, gradient] = await Promise.all([
           pool.counts(held),
+          pool.scores(held, model as AdditiveModel),
           pool.gradient(held, model as AdditiveModel, grid),
         ]);
         expect(bytes(counts).equals(bytes(siteCounts(data)))).toBe(true);
+        const inBins = scoreHistogram(logitsOf(data, model as AdditiveModel), data.labels, scoreEdges(model));
+        expect(bytes(scores).equals(bytes(inBins))).toBe(true);
         expect(bytes(gradient).equals(bytes(siteGradient(data, model, grid)))).toBe(true);
       }
     }),
