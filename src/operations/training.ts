@@ -44,16 +44,17 @@ export function openParticipantPort(
 ): ParticipantPort {
   const data = openTrainingData(context);
   const { store } = context;
+  const refusals = openRefusals(context);
   return {
     async answerPlan(plan, planHash, contract) {
-      const verdict = await answer(context, roster, plan, planHash, contract);
+      const verdict = await answer(context, roster, refusals, plan, planHash, contract);
       const code = verdict.accepted ? {} : { code: verdict.code };
       emit({ event: 'plan', plan: plan.id, accepted: verdict.accepted, ...code });
       return verdict;
     },
     async release(task) {
       const started = performance.now();
-      const released = await release(context, data, task);
+      const released = await release(context, data, refusals, task);
       emit({ event: 'release', plan: task.plan.id, round: task.round, ms: Math.round(performance.now() - started) });
       return released;
     },
@@ -90,6 +91,7 @@ export function openParticipantPort(
 async function answer(
   context: NodeContext,
   roster: RosterFloors,
+  refusals: Refusals,
   plan: TrainingPlan,
   planHash: string,
   contract: Contract,
@@ -97,7 +99,10 @@ async function answer(
   const { store } = context;
   const known = await store.plans.find(plan.id);
   if (known !== null) {
-    if (known.hash !== planHash) return refusal('PLAN_STATE', 'Another plan of this id was answered before.');
+    if (known.hash !== planHash) {
+      await refusals.record({ type: 'plan.refuse', code: 'PLAN_STATE', planId: plan.id, details: { planHash } });
+      return refusal('PLAN_STATE', 'Another plan of this id was answered before.');
+    }
     return known.state === 'refused' ? readRefusal(known.reason ?? '') : { accepted: true };
   }
   const { verdict, dataset, internal } = await reviewPlan(context, roster, plan, contract);
@@ -141,6 +146,7 @@ function readRefusal(text: string): PlanVerdict {
 async function release(
   context: NodeContext,
   data: TrainingData,
+  refusals: Refusals,
   task: ReleaseTask,
 ): Promise<{ histogram: Float64Array; releaseId: string }> {
   const { plan, planHash, contract, round, model } = task;
@@ -153,7 +159,7 @@ async function release(
   const { datasetId } = accepted;
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
   if (earlier?.state === 'committed' && earlier.payload !== null) {
-    requireSameState(earlier, task);
+    await requireSameState(earlier, task, refusals);
     const cells = isEvaluation(task) ? SCORE_CELLS : total;
     return { histogram: decodeHistogram(earlier.payload, cells), releaseId: earlier.id };
   }
@@ -252,11 +258,41 @@ async function reserve(
   throw new PrivacyError('BUDGET_EXHAUSTED', 'the budget of the data set is spent', { where: name });
 }
 
+interface Refusals {
+  /** Appends the audit entry of a refusal that changes no row. */
+  record(refusal: {
+    type: 'plan.refuse' | 'privacy.refuse';
+    code: string;
+    planId: string;
+    details: { [name: string]: string | number };
+  }): Promise<void>;
+}
+
+/** One entry for each plan and round, however often and for how many states it is asked: the log is not for flooding. */
+function openRefusals({ store }: NodeContext): Refusals {
+  const recorded = new Set<string>();
+  return {
+    async record({ type, code, planId, details }) {
+      const key = `${type} ${planId} ${details.round ?? ''}`;
+      if (recorded.has(key)) return;
+      const entry = { actor: ACTOR, outcome: 'refused', reasonCodes: [code], details: { planId, ...details } };
+      await store.transaction((tx) => tx.append({ type, ...entry }));
+      recorded.add(key);
+    },
+  };
+}
+
 /** A release made at one model must never be passed off as one made at another. */
-function requireSameState(earlier: ReleaseRow, { stateHash, round }: ReleaseTask): void {
+async function requireSameState(
+  earlier: ReleaseRow,
+  { plan, stateHash, round }: ReleaseTask,
+  refusals: Refusals,
+): Promise<void> {
   // Safe: `reserve` above writes every statement; one without the member is refused.
   const { stateHash: paidFor } = earlier.statement as { stateHash?: string };
   if (paidFor === stateHash) return;
+  const details = { round, stateHash };
+  await refusals.record({ type: 'privacy.refuse', code: 'RELEASE_REPLAYED', planId: plan.id, details });
   throw new PrivacyError('RELEASE_REPLAYED', 'this round was answered before, at another model', {
     where: `round ${round}`,
     fix: 'The aggregator must ask for the same state again; a new state needs a new plan.',
