@@ -64,8 +64,7 @@ export interface RosterFloors {
 /** The first floor a plan breaks, with a reason that may be sent to the operator, or acceptance. */
 export function checkPlan(policy: ParticipationPolicy, roster: RosterFloors, plan: TrainingPlan): PolicyVerdict {
   const refuse = (code: PolicyRefusalCode, reason: string): PolicyVerdict => ({ accepted: false, code, reason });
-  // Safe: widened on purpose, a later version of the plan may name another mode.
-  if ((plan.mode as string) !== 'site') return refuse('POLICY_MODE', 'Only trust mode "site" is accepted.');
+  if (plan.mode !== 'site') return refuse('POLICY_MODE', 'Only trust mode "site" is accepted.');
   if (policy.allowedContracts !== 'any' && !policy.allowedContracts.includes(plan.contractHash)) {
     return refuse('POLICY_CONTRACT', 'The contract of the plan is not on the list of allowed contracts.');
   }

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import { readEvaluation } from '../../src/learning/modelEvaluation.ts';
 import { readContract } from '../../src/operations/contracts.ts';
 import { type Bank, type Consortium, startConsortium } from '../../src/operations/demo/consortium.ts';
 import { prepareData } from '../../src/operations/demo/data.ts';
@@ -53,6 +54,7 @@ test('training survives SIGKILL of a bank and of the aggregator', async () => {
   });
   const plan = writePlan(operator.roster, {
     ...{ contract, epsilon: 1, delta: 1e-6, expectedRows: 800, quorum: 2, rounds: ROUNDS, roundDeadlineMs: 4000 },
+    evaluation: { holdout: 0.2, share: 0.2 },
   });
   const { planId } = await propose(operator, plan, contract);
 
@@ -78,11 +80,13 @@ test('training survives SIGKILL of a bank and of the aggregator', async () => {
     expect(ledger.spentMuSquared).toBeLessThanOrEqual(ledger.budget.muSquared);
     await verifies(bank);
   }
-  // The bank that stayed up was in every round; the killed one came back for the last ones.
+  const evaluation = readEvaluation(signed.evidence.evaluation);
+  expect(evaluation.result?.sites.length).toBeGreaterThanOrEqual(2);
+  // The bank that stayed up was in every round; the killed one came back for the last ones and the evaluation.
   const [killed, stayed] = [await ledgerOf(victim), await ledgerOf(consortium.banks[1])];
   expect(committedRounds(stayed)).toBeGreaterThanOrEqual(ROUNDS);
   expect(Math.max(...killed.releases.filter(({ state }) => state === 'committed').map(({ round }) => round))).toBe(
-    ROUNDS,
+    ROUNDS + 1,
   );
   expect(unexpected).toEqual([]);
 }, 300_000);

@@ -15,6 +15,7 @@ import { decodeHistogram, encodeHistogram, MAX_COORDINATE } from '../../federate
 import { IdentityKey, verifySignature } from '../../federated/protocol/identity.ts';
 import { parseRoster, rosterHash } from '../../federated/protocol/roster.ts';
 import { decodeWeights, encodeWeights, stateHash } from '../../federated/protocol/weights.ts';
+import { scoreEdges } from '../../src/learning/scoreHistogram.ts';
 import { makeConsortium } from './consortium.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -109,6 +110,15 @@ describe('bytes', () => {
     expect(() => decodeWeights(encodeWeights(Float64Array.of(Number.NaN)))).toThrow('not finite');
     expect(() => decodeWeights(new Uint8Array(7))).toThrow('not whole');
     expect(hex(stateHash({ intercept: 0.5, flat: Float64Array.of(1, -2) }))).toBe(golden('state'));
+  });
+
+  test('the score edges of PROTOCOL.md', () => {
+    const [a, b] = [Math.asinh(-8), Math.asinh(16)];
+    const edges = scoreEdges({ intercept: -3 });
+    expect(edges).toHaveLength(63);
+    edges.forEach((edge, i) => {
+      expect(edge).toBeCloseTo(-3 + Math.sinh(a + ((i + 1) * (b - a)) / 64) / 2, 12);
+    });
   });
 
   test('only canonical JSON is read', () => {

@@ -31,7 +31,7 @@ describe('policy', () => {
     ['POLICY_EPSILON', { epsilon: 1.0001 }],
     ['POLICY_EPSILON', { epsilon: Number.NaN }],
     ['POLICY_DELTA', { delta: 2e-6 }],
-    ['POLICY_MODE', JSON.parse('{"mode":"sum"}')],
+    ['POLICY_MODE', { mode: 'sum' }],
   ])('refuses with %s', (code, changes) => {
     expect(checkPlan(policy, roster, { ...plan, ...changes })).toMatchObject({ accepted: false, code });
   });
