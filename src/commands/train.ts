@@ -88,7 +88,7 @@ Example:
         const report = await planProgress(operator, planId);
         const line = flags.json
           ? JSON.stringify(report)
-          : `${report.state} round ${report.round}/${report.of}, ${report.contributions} contributions${report.reason ? `: ${report.code} ${report.reason}` : ''}`;
+          : `${report.state} ${roundOf(report)}, ${report.contributions} contributions${report.reason ? `: ${report.code} ${report.reason}` : ''}`;
         if (line !== last) process.stdout.write(`${line}\n`);
         last = line;
         const ended = report.state === 'completed' || report.state === 'aborted';
@@ -118,6 +118,10 @@ Example:
       process.stdout.write(`model ${signed.evidence.modelHash} written to ${flags.out}\n`);
       for (const line of describeEvaluation(signed)) process.stdout.write(`${line}\n`);
     });
+}
+
+function roundOf({ round, of }: { round: number; of: number }): string {
+  return round > of ? 'evaluation round' : `round ${round}/${of}`;
 }
 
 function operatorFlags(command: Command): Command {

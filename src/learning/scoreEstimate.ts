@@ -3,8 +3,9 @@
  * least 95 % that includes the known noise and the sampling of the records.
  *
  * Every measure is a ratio of polynomials in the 128 cells; its interval is Fieller's (ratioInterval.ts). Without noise
- * that of the AUC is the interval of DeLong et al. 1988. A cell of c records has variance sigma^2 + m c: the noise, and a
- * Poisson number of customers of up to m records each (exact for m = 1, a bound above).
+ * that of the AUC is the interval of DeLong et al. 1988. A cell of c records counts with variance sigma^2 + m c: the noise,
+ * and a Poisson number of customers of up to m records each. For m = 1 that is exact; above, it bounds the variance of
+ * every linear combination of cells, however a customer's records are spread (Cauchy-Schwarz).
  *
  * Negative cells stay negative: clipping them would add positives where there are none. Only inside a variance is a count
  * taken as at least 0, which widens an interval by less than .4 sigma against sigma^2 a cell.

@@ -26,6 +26,8 @@ interface Population {
   slope: number;
   records: number;
   sigma: number;
+  /** Every customer has so many records, all alike; 1 if left out. */
+  together?: number;
 }
 
 const POPULATIONS: Population[] = [
@@ -33,6 +35,16 @@ const POPULATIONS: Population[] = [
   { name: 'a rare event', intercept: -4, spread: 1.8, level: 0, slope: 1, records: 10_000, sigma: 5 },
   { name: 'a model too sure of itself', intercept: -2, spread: 1.5, level: 0.4, slope: 0.7, records: 6000, sigma: 12 },
   { name: 'noise as large as the data', intercept: -2.5, spread: 1.5, level: 0, slope: 1, records: 3000, sigma: 30 },
+  {
+    name: 'customers of three like records',
+    intercept: -2,
+    spread: 1.5,
+    level: 0,
+    slope: 1,
+    records: 6000,
+    sigma: 9,
+    together: 3,
+  },
   { name: 'no noise', intercept: -2, spread: 1, level: 0, slope: 1, records: 3000, sigma: 0 },
 ];
 
@@ -79,11 +91,11 @@ function truthOf({ intercept, spread, level, slope }: Population) {
 }
 
 /** So many records dealt to cells of the given probabilities. */
-function deal(cells: Float64Array, records: number, random: RandomSource): Float64Array {
+function deal(cells: Float64Array, records: number, together: number, random: RandomSource): Float64Array {
   const cumulative = Array.from(cells);
   for (let i = 1; i < cumulative.length; i++) cumulative[i] += cumulative[i - 1];
   const dealt = new Float64Array(SCORE_CELLS);
-  for (let record = 0; record < records; record++) {
+  for (let record = 0; record < records; record += together) {
     const at = (random.nextUint32() + 0.5) / 2 ** 32;
     let [low, high] = [0, SCORE_CELLS - 1];
     while (low < high) {
@@ -91,7 +103,7 @@ function deal(cells: Float64Array, records: number, random: RandomSource): Float
       if (cumulative[middle] > at) high = middle;
       else low = middle + 1;
     }
-    dealt[low]++;
+    dealt[low] += together;
   }
   return dealt;
 }
@@ -105,13 +117,13 @@ const measureOf = (found: ScoreEstimates, name: Name): Measure =>
 function missesOf(population: Population, seed: number, believedSigma = population.sigma) {
   const { cells, truth } = truthOf(population);
   const random = seededRandom(seed);
-  const { intercept, records, sigma } = population;
+  const { intercept, records, sigma, together: maxRecordsPerSubject = 1 } = population;
   const misses = { baseRate: 0, auc: 0, ks: 0, inTheLarge: 0, slope: 0 };
   const known = { ...misses };
   for (let repetition = 0; repetition < REPETITIONS; repetition++) {
-    const dealt = deal(cells, records, random);
+    const dealt = deal(cells, records, maxRecordsPerSubject, random);
     const noisy = sigma === 0 ? dealt : addNoise(dealt, { num: BigInt(sigma ** 2), den: 1n }, random);
-    const found = estimate(noisy, { noiseVariance: believedSigma ** 2, intercept, maxRecordsPerSubject: 1 });
+    const found = estimate(noisy, { noiseVariance: believedSigma ** 2, intercept, maxRecordsPerSubject });
     for (const name of MEASURES) {
       const measure = measureOf(found, name);
       if (measure === null) continue;

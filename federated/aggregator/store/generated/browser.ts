@@ -34,7 +34,7 @@ export type Plan = Prisma.PlanModel
 export type Answer = Prisma.AnswerModel
 /**
  * Model Round
- * One round: 0 collects bin counts, 1..E gradient histograms.
+ * One round: 0 collects bin counts, 1..E gradient histograms, E + 1 score histograms where the plan has an evaluation.
  */
 export type Round = Prisma.RoundModel
 /**

@@ -452,7 +452,7 @@ export type $ModelPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs 
      */
     modelHash: string
     /**
-     * The aggregator's own "model" SignedEnvelope, protobuf bytes; immutable.
+     * The aggregator's own "model" SignedEnvelope, protobuf bytes, with the evaluation if there is one; immutable.
      */
     envelope: runtime.Bytes
     /**

@@ -1209,7 +1209,7 @@ export type $PlanPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs =
      */
     acceptanceDeadlineMs: number
     /**
-     * proposed | counting | training | completed | aborted; only moves forward.
+     * proposed | counting | training | evaluating | completed | aborted; only moves forward.
      */
     state: string
     /**

@@ -14,7 +14,7 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model Round
- * One round: 0 collects bin counts, 1..E gradient histograms.
+ * One round: 0 collects bin counts, 1..E gradient histograms, E + 1 score histograms where the plan has an evaluation.
  */
 export type RoundModel = runtime.Types.Result.DefaultSelection<Prisma.$RoundPayload>
 
