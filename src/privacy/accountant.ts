@@ -1,8 +1,8 @@
 /**
  * The accountant: what a list of releases on the same customers costs together.
  *
- * Gaussian releases alone: the exact value of Gaussian differential privacy (gdp.ts). With subsampled releases: Rényi
- * differential privacy (rdp.ts).
+ * Gaussian releases alone: the exact value of Gaussian differential privacy (gdp.ts). With subsampled releases: privacy
+ * loss distributions (refinement.ts), or Rényi differential privacy (rdp.ts) where those are out of range.
  * Every answer is an upper bound of the true value, rounded up. Composition holds for releases chosen adaptively.
  *
  * Limit: what is not in the list is not counted. Poisson sampling is meant literally: each customer is in or out by an
@@ -11,8 +11,10 @@
  * GUARANTEES.md: "Composition"
  */
 import { PrivacyError } from '../errors.ts';
-import { gdpDelta, gdpEpsilon, roundUp, sumUp } from './gdp.ts';
-import { rdpEpsilon } from './rdp.ts';
+import { gdpDelta, gdpEpsilon, roundDown, roundUp, sumUp } from './gdp.ts';
+import type { Release } from './lossDistribution.ts';
+import { rdpDelta, rdpEpsilon } from './rdp.ts';
+import { distributionDelta, distributionEpsilon } from './refinement.ts';
 
 export const GUARANTEE = 'Composition';
 
@@ -38,32 +40,31 @@ export type PrivacyEvent =
  * @throws PrivacyError PRIVACY_PARAMETER for events or a delta out of range, or an epsilon above 10^6.
  */
 export function composedEpsilon(events: readonly PrivacyEvent[], delta: number): number {
+  require('delta', delta > 0 && delta < 1, 'strictly between 0 and 1');
   const { gaussianMuSquared, subsampled } = merge(events);
   if (subsampled.length === 0) return gdpEpsilon(roundUp(Math.sqrt(gaussianMuSquared)), delta);
-  return rdpEpsilon(events, delta);
+  const { bound, settled } = distributionEpsilon(releasesOf(gaussianMuSquared, subsampled), delta);
+  return settled ? bound : Math.min(bound, rdpEpsilon(events, delta));
 }
 
-/** The delta for which the composition is (epsilon, delta)-DP, rounded up. @param epsilon in [0, 10^6]. */
+/**
+ * The delta for which the composition is (epsilon, delta)-DP, rounded up.
+ *
+ * @param epsilon in [0, 10^6].
+ */
 export function composedDelta(events: readonly PrivacyEvent[], epsilon: number): number {
+  require('epsilon', epsilon >= 0 && epsilon <= 1e6, 'in [0, 10^6]');
   const { gaussianMuSquared, subsampled } = merge(events);
   if (subsampled.length === 0) return gdpDelta(roundUp(Math.sqrt(gaussianMuSquared)), epsilon);
-  // rdpEpsilon falls as delta grows: the least delta on a grid of 2^-8 in its logarithm.
-  let low = 2 ** -1000;
-  let high = 1 - 2 ** -53;
-  if (rdpEpsilon(events, high) > epsilon) return 1;
-  while (high / low > 1 + 2 ** -8) {
-    const middle = Math.sqrt(low) * Math.sqrt(high);
-    if (rdpEpsilon(events, middle) <= epsilon) high = middle;
-    else low = middle;
-  }
-  return high;
+  const renyi = rdpDelta(events, epsilon);
+  return Math.min(renyi, distributionDelta(releasesOf(gaussianMuSquared, subsampled), epsilon, renyi).bound);
 }
 
-/** A subsampled release with 0 < samplingRate < 1, each (noiseMultiplier, samplingRate) once. */
-export interface SubsampledReleases {
-  noiseMultiplier: number;
-  samplingRate: number;
-  times: number;
+function releasesOf(gaussianMuSquared: number, subsampled: readonly Release[]): Release[] {
+  if (gaussianMuSquared === 0) return [...subsampled];
+  // Gaussians compose to one Gaussian; less noise than there is, so more loss.
+  const noiseMultiplier = roundDown(1 / roundUp(Math.sqrt(gaussianMuSquared)));
+  return [...subsampled, { noiseMultiplier, samplingRate: 1, times: 1 }];
 }
 
 /**
@@ -71,12 +72,12 @@ export interface SubsampledReleases {
  *
  * @throws PrivacyError PRIVACY_PARAMETER for an event out of range.
  */
-export function merge(events: readonly PrivacyEvent[]): {
+function merge(events: readonly PrivacyEvent[]): {
   gaussianMuSquared: number;
-  subsampled: SubsampledReleases[];
+  subsampled: Release[];
 } {
   const losses: number[] = [];
-  const lines = new Map<string, SubsampledReleases>();
+  const lines = new Map<string, Release>();
   for (const event of events) {
     const { noiseMultiplier, times } = event;
     const samplingRate = event.kind === 'gaussian' ? 1 : event.samplingRate;

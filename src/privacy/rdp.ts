@@ -36,6 +36,18 @@ export function rdpEpsilon(events: readonly PrivacyEvent[], delta: number): numb
   return leastOverOrders((order) => epsilonAtOrder(events, order, delta));
 }
 
+/** Least delta over the orders for a given epsilon >= 0, rounded up; at most 1. */
+export function rdpDelta(events: readonly PrivacyEvent[], epsilon: number): number {
+  // ln delta = (a-1) (D_a - epsilon + ln((a-1)/a)) - ln a.
+  const logDelta = leastOverOrders((order) => {
+    const shrink = Math.log1p(-1 / order);
+    const divergent = divergence(events, order);
+    const size = (order - 1) * (divergent + epsilon - shrink) + Math.log(order);
+    return (order - 1) * (divergent - epsilon + shrink) - Math.log(order) + 8 * UNIT * size;
+  });
+  return Math.min(1, Math.exp(logDelta) * (1 + 8 * UNIT) + Number.MIN_VALUE);
+}
+
 /** (epsilon, delta) that Rényi divergence at one order a > 1 gives, rounded up, at least 0. */
 export function epsilonAtOrder(events: readonly PrivacyEvent[], order: number, delta: number): number {
   const logDelta = Math.log(delta);
