@@ -82,6 +82,12 @@ test('runs the whole main job and leaves nothing running', async () => {
   // Noise decides the private figures on so little data; the reference without privacy has none.
   expect(result.aucPooledNonPrivate).toBeGreaterThan(0.8);
   expect(result).toMatchObject({ epsilon: 1, delta: 1e-6 });
+  // The whole budget is planned; a reader of the model sees the noise of a quorum of two of the three.
+  expect(result.losses.aggregator).toBeGreaterThan(0.999);
+  expect(result.losses.aggregator).toBeLessThanOrEqual(1);
+  expect(result.losses.readers).toBeGreaterThan(0.6);
+  expect(result.losses.readers).toBeLessThan(0.75);
+  expect(out).toMatch(/evaluated on the 0\.1 of the customers of 3 sites/);
   expect(result.rounds).toBeGreaterThan(0);
   expect(result.encrypted.rowMaxLogitError).toBeGreaterThan(0);
   expect(result.encrypted.rowMaxLogitError).toBeLessThanOrEqual(2e-3);

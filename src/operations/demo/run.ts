@@ -8,9 +8,18 @@ import { join, resolve } from 'node:path';
 import { contractHash } from '../../contract/contract.ts';
 import { RequestError } from '../../errors.ts';
 import { parseScorecard } from '../../learning/scorecard.ts';
+import { privacyStatement } from '../../learning/statement.ts';
 import { systemRandom } from '../../random.ts';
 import { readContract } from '../contracts.ts';
-import { describePlan, openOperator, planProgress, propose, publishedModel, writePlan } from '../trainingPlans.ts';
+import {
+  describeEvaluation,
+  describePlan,
+  openOperator,
+  planProgress,
+  propose,
+  publishedModel,
+  writePlan,
+} from '../trainingPlans.ts';
 import { aucOn, bounded, computeBaselines, readLabelled } from './baselines.ts';
 import { type Consortium, startConsortium } from './consortium.ts';
 import { prepareData } from './data.ts';
@@ -37,6 +46,8 @@ export interface DemoResult {
   epsilon: number;
   delta: number;
   rounds: number;
+  /** Epsilon at delta of one bank's customer: against who reads its messages, and against readers of the model. */
+  losses: { aggregator: number; readers: number };
   banks: { name: string; aucAlone: number }[];
   aucFederated: number;
   aucPooledNonPrivate: number;
@@ -49,6 +60,8 @@ export interface DemoResult {
 export const DEMO_CONTRACT = 'demo-transactions';
 const TRAINING_TIMEOUT_MS = 120_000;
 const POLL_MS = 100;
+// Enough customers and loss for a federated evaluation that says something at epsilon 1, for little of the model.
+const EVALUATION = { holdout: 0.1, share: 0.1 };
 
 /** @returns null when `signal` ended the demo. @throws the first failure of any part, with its last log lines. */
 export async function runDemo(options: DemoOptions, view: DemoView): Promise<DemoResult | null> {
@@ -113,7 +126,7 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
       url: consortium.aggregatorUrl,
     });
     const expectedRows = data.banks.reduce((sum, { rows }) => sum + rows, 0);
-    const wishes = { contract, epsilon: options.epsilon, delta: options.delta, expectedRows };
+    const wishes = { contract, epsilon: options.epsilon, delta: options.delta, expectedRows, evaluation: EVALUATION };
     const plan = writePlan(operator.roster, wishes);
     for (const line of describePlan(plan)) view.note(line);
     const { planId } = await propose(operator, plan, contract);
@@ -127,6 +140,7 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
         part.waitFor(({ event, hash }) => event === 'model' && hash === signed.evidence.modelHash, TRAINING_TIMEOUT_MS),
       ),
     );
+    for (const line of describeEvaluation(signed)) view.note(line);
     view.note(`adopted by ${consortium.banks.length} of ${consortium.banks.length} banks`);
 
     view.step('Score held-out transactions over REST, in the clear and encrypted');
@@ -150,11 +164,13 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
     );
     const baselines = computeBaselines(contract, plan, training, test, systemRandom());
 
+    const { losses } = privacyStatement(plan);
     const result: DemoResult = {
       seconds: (performance.now() - started) / 1000,
       epsilon: options.epsilon,
       delta: options.delta,
       rounds: plan.rounds,
+      losses: { aggregator: losses.aggregator.epsilon, readers: losses.readers.epsilon },
       banks: data.banks.map(({ name }, i) => ({ name, aucAlone: baselines.aucAlone[i] })),
       aucFederated: aucOn(model, test),
       aucPooledNonPrivate: baselines.aucPooledNonPrivate,

@@ -42,12 +42,14 @@ export function openDemoView(out: NodeJS.WriteStream): DemoView {
       for (const each of lines) line(each);
     },
     table(result) {
-      const table = new Table({ colWidths: [44, 40], wordWrap: true, style: { head: [], border: [], compact: true } });
+      const table = new Table({ colWidths: [50, 40], wordWrap: true, style: { head: [], border: [], compact: true } });
       const row = (name: string, value: string) => table.push([name, value]);
       for (const bank of result.banks) row(`AUC ${bank.name} alone (same epsilon)`, bank.aucAlone.toFixed(4));
       row('AUC federated', result.aucFederated.toFixed(4));
       row('AUC pooled, without privacy', result.aucPooledNonPrivate.toFixed(4));
-      row('privacy loss of each bank (per customer)', `epsilon ${result.epsilon} at delta ${result.delta}`);
+      const loss = (epsilon: number) => `epsilon ${epsilon.toFixed(3)} at delta ${result.delta}`;
+      row("a customer's loss against aggregator and banks", loss(result.losses.aggregator));
+      row("a customer's loss against readers of the model", loss(result.losses.readers));
       row('latency of a score, p50', `${result.latencyMs.scoreP50.toFixed(1)} ms`);
       row(
         'latency of an encrypted score, p50',
