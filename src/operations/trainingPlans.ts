@@ -15,7 +15,7 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import type { Contract } from '../contract/contract.ts';
 import { RequestError } from '../errors.ts';
-import { readEvaluation } from '../learning/modelEvaluation.ts';
+import { positivesNeeded, readEvaluation } from '../learning/modelEvaluation.ts';
 import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import type { Measure } from '../learning/ratioInterval.ts';
 import { SCORE_BINS } from '../learning/scoreHistogram.ts';
@@ -89,9 +89,19 @@ export async function readPlan(path: string): Promise<TrainingPlan> {
   return parsePlan(await readJson(path));
 }
 
+/** How well an AUC should be known to be of use, plus or minus. */
+const AUC_GOAL = 0.05;
+
 /** The privacy statement of a plan, line by line, for people. */
 export function describePlan(plan: TrainingPlan): string[] {
-  return privacyStatement(plan).text;
+  const { text } = privacyStatement(plan);
+  const positives = positivesNeeded(plan, AUC_GOAL);
+  if (positives === null) return text;
+  return [
+    ...text,
+    `The evaluation will know the AUC to about ${AUC_GOAL} from ${positives} held-out positives of all sites on; with few ` +
+      'of them the noise hides it.',
+  ];
 }
 
 export function propose(

@@ -7,9 +7,11 @@ import {
   evaluationRound,
   missingEvaluation,
   parseEvaluation,
+  positivesNeeded,
   readEvaluation,
 } from '../../src/learning/modelEvaluation.ts';
 import { planHash } from '../../src/learning/plan.ts';
+import { estimate } from '../../src/learning/scoreEstimate.ts';
 import { SCORE_CELLS } from '../../src/learning/scoreHistogram.ts';
 import { addNoise } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
@@ -48,6 +50,20 @@ test('says whose noise is in it, and measures by it', () => {
   // Fewer sites, less noise, for the same sum.
   const fewer = evaluateModel(subject, sum, sites.slice(1)).result!.measures;
   expect(fewer.auc!.high - fewer.auc!.low).toBeLessThan(measures.auc!.high - measures.auc!.low);
+});
+
+test('the positives it needs keep their promise', () => {
+  const halfWidth = 0.05;
+  const needed = positivesNeeded(plan, halfWidth)!;
+  const total = exact.subarray(64).reduce((all, cell) => all + cell, 0);
+  // Four negatives for each positive.
+  const scaled = exact.map((cell, i) => (cell * needed * (i < 64 ? 4 : 1)) / total);
+  const facts = { intercept: -2, maxRecordsPerSubject: 0 };
+  const noiseVariance = plan.sites * approximately(statement.sigmaEvaluationSquared!);
+  const { auc } = estimate(scaled, { ...facts, noiseVariance });
+  expect((auc!.high - auc!.low) / 2).toBeLessThan(halfWidth);
+  expect((auc!.high - auc!.low) / 2).toBeGreaterThan(halfWidth / 3);
+  expect(positivesNeeded(planOf(), halfWidth)).toBeNull();
 });
 
 describe('is refused', () => {

@@ -19,6 +19,8 @@ const signed = (evaluation: object | null) => {
 test('a plan evaluates when the operator wishes it', () => {
   expect(plan.evaluation).toEqual({ holdout: 0.2, share: 0.2, bins: 64 });
   expect(describePlan(plan).join('\n')).toContain('64 score bins per label');
+  expect(describePlan(plan).at(-1)).toMatch(/AUC to about 0\.05 from \d+ held-out positives/);
+  expect(describePlan(writePlan(roster, wishes)).join()).not.toContain('AUC');
   expect(writePlan(roster, wishes).evaluation).toBeNull();
   expect(writePlan(roster, { ...wishes, evaluation: null }).evaluation).toBeNull();
 });
