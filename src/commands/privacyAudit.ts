@@ -113,20 +113,37 @@ function verdictOf({ contradicts }: AuditReport): string {
 }
 
 function textOf(report: AuditReport): string {
-  const { about, promised, epsilonAttack, muAttack } = report;
-  const errors = ({ errors: e }: AuditReport['muAttack']) =>
-    `${e.falsePositives} of ${e.trialsWithout} false alarms, ${e.falseNegatives} of ${e.trialsWith} misses`;
+  const { about, promised, booked } = report;
   return [
     `${nameOf(report)}: ${about.mechanism}`,
     ...(report.broken === 'none' ? [] : [`  fault     ${about.fault}`]),
     `  attacker  ${about.attacker}`,
-    `  promised  epsilon ${figure(promised.epsilon)} at delta ${promised.delta}, mu ${figure(promised.mu)}`,
-    `  proved    epsilon >= ${figure(report.epsilonLowerBound)}, whatever the mechanism is (${errors(epsilonAttack)})`,
-    `            mu >= ${figure(report.muLowerBound)}, hence epsilon >= ${figure(report.epsilonLowerBoundIfGaussian)} if ` +
-      `the mechanism is Gaussian (${errors(muAttack)})`,
+    `  promised  epsilon ${figure(promised.epsilon)} at delta ${promised.delta}; ${promiseOf(report)}`,
+    `  proved    epsilon >= ${figure(report.epsilonLowerBound)} at that delta (${errorsOf(report.epsilonAttack)})`,
+    `            ${proofOf(report)} (${errorsOf(report.bookedAttack)})`,
+    ...(booked.kind === 'mu'
+      ? [`            hence epsilon >= ${figure(booked.epsilonIfGaussian)} if the mechanism is Gaussian`]
+      : []),
     `  verdict   ${verdictOf(report)} after ${report.trials} trials, ${report.seconds.toFixed(1)} s`,
     '',
   ].join('\n');
+}
+
+function errorsOf({ errors }: AuditReport['epsilonAttack']): string {
+  const { falsePositives, trialsWithout, falseNegatives, trialsWith } = errors;
+  return `${falsePositives} of ${trialsWithout} false alarms, ${falseNegatives} of ${trialsWith} misses`;
+}
+
+function promiseOf({ booked }: AuditReport): string {
+  const { promised } = booked;
+  return booked.kind === 'mu'
+    ? `mu ${figure(promised)}`
+    : `delta ${figure(promised)} at epsilon ${figure(booked.epsilon)}`;
+}
+
+function proofOf({ booked }: AuditReport): string {
+  const proved = figure(Math.max(0, booked.proved));
+  return booked.kind === 'mu' ? `mu >= ${proved}` : `delta >= ${proved} at epsilon ${figure(booked.epsilon)}`;
 }
 
 function tableOf(reports: readonly AuditReport[]): string {
@@ -134,29 +151,29 @@ function tableOf(reports: readonly AuditReport[]): string {
     head: [
       'mechanism',
       'fault put in',
-      'epsilon',
-      'proved, any',
-      'if Gaussian',
-      'mu',
+      'promised',
       'proved',
+      'booked',
+      'proved',
+      'if Gaussian',
       'verdict',
       'as expected',
     ],
-    colWidths: [null, 36],
+    colWidths: [null, 36, null, null, 16, 16],
     wordWrap: true,
     style: { head: [], border: [] },
   });
   for (const report of reports) {
-    const { promised, contradicts, broken } = report;
+    const { promised, booked, contradicts, broken } = report;
     table.push([
       report.mechanism,
       report.about.fault,
-      figure(promised.epsilon),
-      figure(report.epsilonLowerBound),
-      figure(report.epsilonLowerBoundIfGaussian),
-      figure(promised.mu),
-      figure(report.muLowerBound),
-      verdictOf(report),
+      `epsilon ${figure(promised.epsilon)}`,
+      `>= ${figure(report.epsilonLowerBound)}`,
+      promiseOf(report),
+      `>= ${figure(Math.max(0, booked.proved))}`,
+      booked.kind === 'mu' ? `epsilon >= ${figure(booked.epsilonIfGaussian)}` : '',
+      contradicts.length === 0 ? 'nothing found' : `VIOLATED (${contradicts.join(', ')})`,
       contradicts.length > 0 === (broken !== 'none') ? 'yes' : 'NO',
     ]);
   }

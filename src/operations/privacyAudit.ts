@@ -5,24 +5,32 @@
  * The promise is contradicted when a lower bound on the loss exceeds it. Two bounds are computed from two thresholds, each
  * at half of the allowed error, so a sound mechanism is accused with probability at most 1 - confidence:
  * - epsilon, by Clopper-Pearson: contradicts (epsilon, delta) whatever the mechanism is. At delta 10^-6 it is loose.
- * - mu: contradicts mu-GDP, which is what the ledger books and what epsilon is computed from. The epsilon it is shown as
- *   is a lower bound only for a mechanism that is Gaussian; the contradiction of mu needs no such assumption.
+ * - what is booked: mu-GDP, from which epsilon at every delta is computed, or for DP-SGD the curve of deltas. A
+ *   contradiction assumes nothing either. The epsilon that a proved mu is shown as does: that the mechanism is Gaussian.
  *
  * Limit: finding nothing proves nothing. The bound is about one customer, one data set and one attacker.
  */
 import { availableParallelism } from 'node:os';
 import { RequestError } from '../errors.ts';
-import { attack, epsilonLowerBound, type Finding, muLowerBound, type Trials } from '../privacy/canary.ts';
-import { gdpEpsilon } from '../privacy/gdp.ts';
-import { type AuditPool, openAuditPool } from '../workers/audit/auditPool.ts';
-import { openCanary } from '../workers/audit/canaries.ts';
 import {
-  type AuditSetting,
-  type Canary,
+  attack,
+  closestTo,
+  epsilonLowerBound,
+  type Finding,
+  type Measure,
+  muLowerBound,
+  type PrivacyCurve,
+  type Trials,
+} from '../privacy/canary.ts';
+import { gdpEpsilon } from '../privacy/gdp.ts';
+import { openAuditPool } from '../workers/audit/auditPool.ts';
+import {
+  type About,
   FAULTS,
   type Fault,
   MECHANISMS,
   type MechanismName,
+  type Promised,
 } from '../workers/audit/setting.ts';
 
 export type { Fault, MechanismName };
@@ -37,22 +45,41 @@ export interface AuditOptions {
   readonly confidence: number;
 }
 
-export interface AuditReport {
+export interface AuditReport extends Verdict {
   readonly mechanism: MechanismName;
   readonly broken: Fault;
-  readonly about: Canary['about'];
-  readonly promised: Canary['promise'];
+  readonly about: About;
+  readonly promised: Pick<Promised, 'epsilon' | 'delta'>;
   readonly trials: number;
   readonly confidence: number;
-  /** Assumes nothing. */
+  readonly seconds: number;
+}
+
+/** What the trials of a mechanism prove. */
+export interface Verdict {
+  /** Assumes nothing about the mechanism. */
   readonly epsilonLowerBound: number;
   readonly epsilonAttack: Finding;
-  /** Of a mu-GDP mechanism, and the epsilon at delta that a Gaussian mechanism of this mu has. */
-  readonly muLowerBound: number;
-  readonly epsilonLowerBoundIfGaussian: number;
-  readonly muAttack: Finding;
-  readonly contradicts: readonly ('epsilon' | 'mu')[];
-  readonly seconds: number;
+  /** Against what is booked; a proved loss above the promised one contradicts it. */
+  readonly booked: BookedMu | BookedCurve;
+  readonly bookedAttack: Finding;
+  readonly contradicts: readonly ('epsilon' | 'mu' | 'curve')[];
+}
+
+export interface BookedMu {
+  readonly kind: 'mu';
+  readonly promised: number;
+  readonly proved: number;
+  /** Epsilon at the promise's delta of a Gaussian mechanism of the proved mu. */
+  readonly epsilonIfGaussian: number;
+}
+
+/** At the epsilon of the promised curve that comes closest, or is contradicted most: deltas. */
+export interface BookedCurve {
+  readonly kind: 'curve';
+  readonly epsilon: number;
+  readonly promised: number;
+  readonly proved: number;
 }
 
 export const DEFAULTS: AuditOptions = { epsilon: 1, delta: 1e-6, trials: 200_000, confidence: 0.999_999 };
@@ -60,24 +87,36 @@ export const DEFAULTS: AuditOptions = { epsilon: 1, delta: 1e-6, trials: 200_000
 const MOST_TRIALS = 20_000_000;
 const FEWEST_TRIALS = 1_000;
 
-/** What the trials of a mechanism prove. Pure. */
-export function judge(setting: AuditSetting, canary: Canary, trials: Trials, confidence: number) {
-  const { promise } = canary;
+/** Pure. @param confidence that no bound of the verdict exceeds the truth. */
+export function judge(
+  { epsilon: promised, delta, booked: book }: Promised,
+  trials: Trials,
+  confidence: number,
+): Verdict {
   const alpha = (1 - confidence) / 2;
-  const epsilonAttack = attack(trials, (rates) => epsilonLowerBound(rates, setting.delta), alpha);
-  const muAttack = attack(trials, muLowerBound, alpha);
-  const epsilon = epsilonLowerBound(epsilonAttack.rates, setting.delta);
-  const mu = muLowerBound(muAttack.rates);
-  const contradicts: ('epsilon' | 'mu')[] = [];
-  if (epsilon > promise.epsilon) contradicts.push('epsilon');
-  if (mu > promise.mu) contradicts.push('mu');
-  return {
-    epsilonLowerBound: epsilon,
-    epsilonAttack,
-    muLowerBound: mu,
-    epsilonLowerBoundIfGaussian: gdpEpsilon(mu, setting.delta),
-    muAttack,
-    contradicts,
+  const epsilonAttack = attack(trials, (rates) => epsilonLowerBound(rates, delta), alpha);
+  const epsilon = epsilonLowerBound(epsilonAttack.rates, delta);
+  const bookedAttack = attack(trials, 'mu' in book ? muLowerBound : gapTo(book.curve), alpha);
+  const booked = 'mu' in book ? muOf(book.mu, delta, bookedAttack) : curveOf(book.curve, bookedAttack);
+  const contradicts: ('epsilon' | 'mu' | 'curve')[] = [];
+  if (epsilon > promised) contradicts.push('epsilon');
+  if (booked.proved > booked.promised) contradicts.push(booked.kind);
+  return { epsilonLowerBound: epsilon, epsilonAttack, booked, bookedAttack, contradicts };
+}
+
+function muOf(promised: number, delta: number, { rates }: Finding): BookedMu {
+  const proved = muLowerBound(rates);
+  return { kind: 'mu', promised, proved, epsilonIfGaussian: gdpEpsilon(proved, delta) };
+}
+
+function curveOf(curve: PrivacyCurve, { rates }: Finding): BookedCurve {
+  return { kind: 'curve', ...closestTo(curve, rates) };
+}
+
+function gapTo(curve: PrivacyCurve): Measure {
+  return (rates) => {
+    const { promised, proved } = closestTo(curve, rates);
+    return proved - promised;
   };
 }
 
@@ -85,7 +124,8 @@ export function judge(setting: AuditSetting, canary: Canary, trials: Trials, con
  * Audits mechanisms one after the other.
  *
  * @param onProgress called with the name under audit and the share of all trials done, in [0, 1].
- * @throws RequestError USAGE for options out of range; PrivacyError, LearningError for a promise no mechanism can make.
+ * @throws RequestError USAGE for options out of range; PrivacyError PRIVACY_PARAMETER for a promise no mechanism can make;
+ *   WorkerError WORKER_FAILED.
  */
 export async function auditMechanisms(
   wanted: readonly { mechanism: MechanismName; broken: Fault }[],
@@ -93,41 +133,28 @@ export async function auditMechanisms(
   onProgress?: (what: string, share: number) => void,
 ): Promise<AuditReport[]> {
   requireOptions(options);
-  const settings = wanted.map((one): AuditSetting => ({ ...one, epsilon: options.epsilon, delta: options.delta }));
-  // Before any thread starts: a promise that cannot be made is refused at once.
-  const canaries = settings.map(openCanary);
+  const { epsilon, delta, confidence } = options;
   const each = Math.ceil(options.trials / 2);
   const pool = openAuditPool(Math.min(2, availableParallelism()));
   try {
     const reports: AuditReport[] = [];
-    for (const [i, setting] of settings.entries()) {
-      const name = setting.broken === 'none' ? setting.mechanism : `${setting.mechanism}, broken ${setting.broken}`;
-      reports.push(
-        await auditOne(pool, setting, canaries[i], each, (share) => onProgress?.(name, (i + share) / settings.length)),
-      );
+    for (const [i, { mechanism, broken }] of wanted.entries()) {
+      const started = performance.now();
+      const name = broken === 'none' ? mechanism : `${mechanism}, broken ${broken}`;
+      const progress = (share: number) => onProgress?.(name, (i + share) / wanted.length);
+      progress(0);
+      const setting = { mechanism, broken, epsilon, delta };
+      const { about, promised } = await pool.describe(setting);
+      const trials = await pool.run(setting, each, (done) => progress(done / each));
+      reports.push({
+        ...{ mechanism, broken, about, promised: { epsilon: promised.epsilon, delta } },
+        ...{ trials: 2 * each, confidence, ...judge(promised, trials, confidence) },
+        seconds: (performance.now() - started) / 1000,
+      });
     }
     return reports;
   } finally {
     await pool.close();
-  }
-
-  async function auditOne(
-    pool: AuditPool,
-    setting: AuditSetting,
-    canary: Canary,
-    each: number,
-    onShare: (share: number) => void,
-  ): Promise<AuditReport> {
-    const started = performance.now();
-    onShare(0);
-    const trials = await pool.run(setting, each, (done) => onShare(done / (2 * each)));
-    const { mechanism, broken } = setting;
-    const verdict = judge(setting, canary, trials, options.confidence);
-    return {
-      ...{ mechanism, broken, about: canary.about, promised: canary.promise },
-      ...{ trials: 2 * each, confidence: options.confidence, ...verdict },
-      seconds: (performance.now() - started) / 1000,
-    };
   }
 }
 

@@ -7,7 +7,8 @@
  * (Kairouz, Oh, Viswanath 2015). Error rates bounded from above with confidence bound epsilon from below (Jagielski,
  * Ullman, Oprea 2020). The same rates bound the mu of Gaussian differential privacy, mu >= Phi^-1(1 - FPR) - Phi^-1(FNR)
  * (Dong, Roth, Su 2022), which loses far less where the mechanism is Gaussian (Nasr et al., "Tight Auditing of
- * Differentially Private Machine Learning", USENIX Security 2023).
+ * Differentially Private Machine Learning", USENIX Security 2023). Where it is not, the whole promised curve of deltas is
+ * compared: the first two inequalities must hold at each of its epsilons.
  *
  * The threshold on the attacker's statistic is chosen on one half of the trials, the errors are counted on the other:
  * otherwise the bound would not hold with the stated confidence. Limit: a bound of 0 is no proof of privacy. It says that
@@ -41,6 +42,9 @@ export interface ErrorRates {
   readonly falseNegative: number;
 }
 
+/** Deltas that a mechanism promises at some epsilons. */
+export type PrivacyCurve = readonly { readonly epsilon: number; readonly delta: number }[];
+
 /** One attack, evaluated. */
 export interface Finding {
   readonly threshold: number;
@@ -72,6 +76,27 @@ export function muLowerBound({ falsePositive, falseNegative }: ErrorRates): numb
   const absent = falseNegative + 2 ** -50;
   if (present + absent >= 1) return 0;
   return Math.max(0, upperQuantile(present) + upperQuantile(absent) - 1e-9);
+}
+
+/** The delta that a mechanism with these error rates has at least, at `epsilon`; may be negative. */
+export function deltaLowerBound({ falsePositive, falseNegative }: ErrorRates, epsilon: number): number {
+  const factor = Math.exp(epsilon);
+  const present = 1 - falseNegative - factor * falsePositive;
+  const absent = 1 - falsePositive - factor * falseNegative;
+  return Math.max(present, absent) - 2 ** -49 * factor;
+}
+
+/** Where the rates come closest to contradicting a curve, or contradict it most: there proved exceeds promised. */
+export function closestTo(
+  curve: PrivacyCurve,
+  rates: ErrorRates,
+): { epsilon: number; promised: number; proved: number } {
+  const points = curve.map(({ epsilon, delta }) => ({
+    epsilon,
+    promised: delta,
+    proved: deltaLowerBound(rates, epsilon),
+  }));
+  return points.reduce((best, point) => (point.proved - point.promised > best.proved - best.promised ? point : best));
 }
 
 /**
@@ -128,7 +153,7 @@ function chooseThreshold(trials: Trials, measure: Measure, alpha: number): numbe
   }
   const without = trials.without.toSorted();
   const present = trials.with.toSorted();
-  let best = { threshold: present[0], value: -1 };
+  let best = { threshold: present[0], value: Number.NEGATIVE_INFINITY };
   for (const threshold of new Set([...thresholdsOf(without), ...thresholdsOf(present)])) {
     const errors = {
       falsePositives: without.length - rankOf(without, threshold),

@@ -4,25 +4,33 @@
  * Trials are independent, each with fresh noise, so it does not matter which thread runs which.
  */
 import { Piscina } from 'piscina';
-import { WorkerError } from '../../errors.ts';
+import { PrivacyError, WorkerError } from '../../errors.ts';
 import type { Trials } from '../../privacy/canary.ts';
-import type { AuditSetting } from './setting.ts';
+import type { About, AuditSetting, Promised } from './setting.ts';
 
-/** Trials for a thread to run. */
 export interface AuditJob {
   readonly setting: AuditSetting;
-  /** Trials without the customer. */
-  readonly without: number;
-  /** Trials with the customer. */
-  readonly present: number;
+  /** Trials of each kind, with and without the customer; 0 asks for a description. */
+  readonly trials: number;
 }
+
+export type AuditOutcome =
+  | ({ readonly kind: 'trials' } & Trials)
+  | { readonly kind: 'description'; readonly about: About; readonly promised: Promised }
+  | { readonly kind: 'refused'; readonly message: string; readonly where: string };
 
 export interface AuditPool {
   /**
-   * @param trials of each kind. @param onProgress called with the number of trials done, both kinds together.
+   * What would be run and what it promises.
+   *
+   * @throws PrivacyError PRIVACY_PARAMETER for a promise that the mechanism cannot make; WorkerError WORKER_FAILED.
+   */
+  describe(setting: AuditSetting): Promise<{ about: About; promised: Promised }>;
+  /**
+   * @param trials of each kind. @param onProgress called with how many of them are done.
    * @throws WorkerError WORKER_FAILED when a thread ended or a trial failed.
    */
-  run(setting: AuditSetting, trials: number, onProgress?: (done: number) => void): Promise<Trials>;
+  run(setting: AuditSetting, trials: number, onProgress: (done: number) => void): Promise<Trials>;
   close(): Promise<void>;
 }
 
@@ -38,31 +46,44 @@ export function openAuditPool(threads: number): AuditPool {
     execArgv: [],
   });
 
+  async function run(job: AuditJob): Promise<AuditOutcome> {
+    let outcome: AuditOutcome;
+    try {
+      outcome = await pool.run(job);
+    } catch (cause) {
+      throw new WorkerError('WORKER_FAILED', 'a trial of the audit failed', { where: job.setting.mechanism, cause });
+    }
+    if (outcome.kind === 'refused') throw new PrivacyError('PRIVACY_PARAMETER', outcome.message, outcome);
+    return outcome;
+  }
+
   return {
+    async describe(setting) {
+      const outcome = await run({ setting, trials: 0 });
+      if (outcome.kind !== 'description') throw unexpected(setting);
+      return outcome;
+    },
     async run(setting, trials, onProgress) {
-      const jobs: AuditJob[] = [];
-      for (let at = 0; at < trials; at += TRIALS_A_JOB) {
-        const share = Math.min(TRIALS_A_JOB, trials - at);
-        jobs.push({ setting, without: share, present: share });
-      }
       const result: Trials = { without: new Float64Array(trials), with: new Float64Array(trials) };
+      const starts = Array.from({ length: Math.ceil(trials / TRIALS_A_JOB) }, (_, i) => i * TRIALS_A_JOB);
       let done = 0;
-      try {
-        await Promise.all(
-          jobs.map(async (job, i) => {
-            // Safe: what the worker's only export returns.
-            const part = (await pool.run(job)) as Trials;
-            result.without.set(part.without, i * TRIALS_A_JOB);
-            result.with.set(part.with, i * TRIALS_A_JOB);
-            done += job.without + job.present;
-            onProgress?.(done);
-          }),
-        );
-      } catch (cause) {
-        throw new WorkerError('WORKER_FAILED', 'a trial of the audit failed', { where: setting.mechanism, cause });
-      }
+      await Promise.all(
+        starts.map(async (start) => {
+          const share = Math.min(TRIALS_A_JOB, trials - start);
+          const outcome = await run({ setting, trials: share });
+          if (outcome.kind !== 'trials') throw unexpected(setting);
+          result.without.set(outcome.without, start);
+          result.with.set(outcome.with, start);
+          done += share;
+          onProgress(done);
+        }),
+      );
       return result;
     },
     close: () => pool.destroy(),
   };
+}
+
+function unexpected({ mechanism }: AuditSetting): WorkerError {
+  return new WorkerError('WORKER_FAILED', 'the audit thread answered another question', { where: mechanism });
 }

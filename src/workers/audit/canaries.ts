@@ -1,6 +1,8 @@
 /** The mechanisms that can be audited, by name. */
+import { openAdaSspCanary } from './adasspCanary.ts';
 import { openScorecardCanary } from './scorecardCanary.ts';
 import type { AuditSetting, Canary } from './setting.ts';
+import { openSgdCanary } from './sgdCanary.ts';
 
 /**
  * Prepares a mechanism for trials.
@@ -9,11 +11,7 @@ import type { AuditSetting, Canary } from './setting.ts';
  */
 export function openCanary(setting: AuditSetting): Canary {
   const { mechanism } = setting;
-  switch (mechanism) {
-    case 'scorecard':
-    case 'sum':
-    case 'counts':
-    case 'round':
-      return openScorecardCanary({ ...setting, mechanism });
-  }
+  if (mechanism === 'dpsgd') return openSgdCanary(setting);
+  if (mechanism === 'adassp') return openAdaSspCanary(setting);
+  return openScorecardCanary({ ...setting, mechanism });
 }
