@@ -189,7 +189,9 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
     async function follow(id: string, of: number) {
       consortium.aggregator.onEvent((event) => {
         if (event.event === 'round' && event.plan === id) {
-          view.progress(`${bar(Number(event.round), of)} rounds, ${event.contributions} banks, ${event.ms} ms`);
+          // The round after the last gradient is the evaluation.
+          const round = Math.min(Number(event.round), of);
+          view.progress(`${bar(round, of)} rounds, ${event.contributions} banks, ${event.ms} ms`);
         }
       });
       const report = await ended(id);
