@@ -3,6 +3,8 @@
  * reference that tells what privacy costs.
  *
  * Limit: a process that holds several banks' data is for evaluation and tests; a node calls `trainPrivate` on its own.
+ *
+ * GUARANTEES.md: "Scorecard training"
  */
 import type { Contract } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { binomialLowerBound, binomialUpperBound, clopperPearson, logProbability } from '../../src/privacy/binomial.ts';
 import {
   attack,
+  closestTo,
   countErrors,
   epsilonLowerBound,
   muLowerBound,
@@ -11,7 +12,7 @@ import {
   upperQuantile,
 } from '../../src/privacy/canary.ts';
 import { addNoise } from '../../src/privacy/gaussianMechanism.ts';
-import { gdpEpsilon, millsRatio } from '../../src/privacy/gdp.ts';
+import { gdpDelta, gdpEpsilon, millsRatio } from '../../src/privacy/gdp.ts';
 import { seededRandom } from '../support/publicData.ts';
 
 /** P(X <= k) for X binomial(n, a / 1000), exact in rationals, as a double. */
@@ -123,6 +124,15 @@ describe('what error rates prove', () => {
     const lie = 1 / (1 + Math.E);
     expect(epsilonLowerBound({ falsePositive: lie, falseNegative: lie }, 0)).toBeCloseTo(1, 12);
     expect(epsilonLowerBound({ falsePositive: lie, falseNegative: lie }, 0)).toBeLessThanOrEqual(1);
+  });
+
+  test('a curve of deltas is contradicted by rates below it only', () => {
+    const curve = [0, 0.5, 1, 2].map((epsilon) => ({ epsilon, delta: gdpDelta(1, epsilon) }));
+    const at = (mu: number) => closestTo(curve, { falsePositive: tail(0.5), falseNegative: tail(mu - 0.5) });
+    expect(at(0.98).proved).toBeLessThan(at(0.98).promised);
+    expect(at(1).proved).toBeLessThanOrEqual(at(1).promised);
+    expect(at(1.02).proved).toBeGreaterThan(at(1.02).promised);
+    expect(closestTo(curve, { falsePositive: 1, falseNegative: 1 }).proved).toBeLessThan(0);
   });
 
   test('no rates that a Gaussian mechanism can have prove more than its loss', () => {

@@ -8,6 +8,8 @@
  *
  * Rounding: q' up, sigma up, epsilon up. Limit: a step's loss is not mu-GDP for any useful mu unless q = 1, so what is
  * stated is epsilon at the settings' delta.
+ *
+ * GUARANTEES.md: "DP-SGD"
  */
 import { composedEpsilon, type PrivacyEvent } from '../../privacy/accountant.ts';
 import { noiseMultiplierFor } from '../../privacy/calibration.ts';

@@ -7,6 +7,8 @@
  * `workers/sgdPool.ts`.
  *
  * Limit: a process that holds several banks' data is for evaluation and tests.
+ *
+ * GUARANTEES.md: "DP-SGD"
  */
 import { type Contract, contractHash } from '../../contract/contract.ts';
 import { LearningError } from '../../errors.ts';
