@@ -119,8 +119,11 @@ async function compareReleases(db: Queryable, only: number | null = null): Promi
   const logged = new Map<string, unknown>();
   const holding = only === null ? '' : `"datasetId":${only},`;
   for await (const { outcome, details } of entriesOf(db, RESERVATION_TYPE, holding)) {
-    if (outcome === 'reserved' && (only === null || details.datasetId === only))
-      logged.set(nameOf(details), details.muSquared);
+    if (outcome !== 'reserved' || (only !== null && details.datasetId !== only)) continue;
+    const name = nameOf(details);
+    // Two entries for one row: the first row was removed before the second was written.
+    if (logged.has(name)) throw mismatch(name, 'A release is twice in the audit log and cannot be so in the ledger');
+    logged.set(name, details.muSquared);
   }
   const { rows } = await db.query<Record<'datasetId' | 'planId' | 'round' | 'attempt', unknown> & { mu: number }>(
     `SELECT dataset_id AS "datasetId", plan_id AS "planId", round, attempt, mu_squared::float8 AS mu

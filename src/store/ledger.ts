@@ -223,7 +223,13 @@ export function decimalBelow(value: number): string {
   return decimalText(digits < 0n ? 0n : digits / UNIT);
 }
 
-const digitsOf = (value: number): bigint => BigInt(value.toFixed(DIGITS).replace('.', ''));
+function digitsOf(value: number): bigint {
+  // Beyond it toFixed writes an exponent; no loss comes near.
+  if (!(value >= 0 && value < 1e21)) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'A loss must be a number of at least 0.', { where: 'muSquared' });
+  }
+  return BigInt(value.toFixed(DIGITS).replace('.', ''));
+}
 
 /** Whether toFixed(DIGITS) is the double itself and not its nearest: k binary places have k decimal ones. */
 const isWhole = (value: number): boolean => Number.isInteger(value * 2 ** DIGITS);

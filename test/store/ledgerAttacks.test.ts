@@ -36,10 +36,10 @@ function setBudget({ store }: OpenedStore, epsilon: number): Promise<number> {
   });
 }
 
-function reserve({ store }: OpenedStore, datasetId: number, round: number, muSquared: number, log = true) {
+function reserve({ store }: OpenedStore, datasetId: number, round: number, muSquared: number) {
   return store.transaction(async (tx) => {
     const result = await tx.ledger.reserve({ datasetId, planId: 'plan', round, muSquared, statement: {} });
-    if (result.reserved && log) await tx.append(reservationEntry(result.release, 'node'));
+    if (result.reserved) await tx.append(reservationEntry(result.release, 'node'));
     return result;
   });
 }
@@ -87,6 +87,8 @@ function exactly(value: number): { num: bigint; den: bigint } {
 }
 const scaledText = (decimal: string) => BigInt(decimal.replace('.', ''));
 const SCALE = 10n ** 30n;
+/** A denominator of every double. */
+const EVERY = 2n ** 1074n;
 
 describe('decimals', () => {
   const loss = fc.oneof(
@@ -109,19 +111,23 @@ describe('decimals', () => {
     );
   });
 
+  test('what is no amount is no decimal', () => {
+    for (const value of [Number.NaN, -1, Number.POSITIVE_INFINITY, 1e21]) {
+      expect(() => decimalAbove(value)).toThrow(expect.objectContaining({ code: 'PRIVACY_PARAMETER' }));
+      expect(() => decimalBelow(value)).toThrow(expect.objectContaining({ code: 'PRIVACY_PARAMETER' }));
+    }
+  });
+
   test('decimals that fit a budget are doubles that fit it, added exactly', () => {
     fc.assert(
       fc.property(
         fc.array(loss, { minLength: 1, maxLength: 40 }),
-        fc.double({ min: 0.5, max: 2 }),
+        fc.double({ min: 0.5, max: 2, noNaN: true }),
         (losses, stretch) => {
           const limit = losses.reduce((sum, each) => sum + each, 0) * stretch;
           const fits =
             losses.reduce((sum, each) => sum + scaledText(decimalAbove(each)), 0n) <= scaledText(decimalBelow(limit));
-          const den = losses
-            .map(exactly)
-            .reduce((most, each) => (each.den > most ? each.den : most), exactly(limit).den);
-          const over = (value: number) => exactly(value).num * (den / exactly(value).den);
+          const over = (value: number) => exactly(value).num * (EVERY / exactly(value).den);
           const sum = losses.reduce((total, each) => total + over(each), 0n);
           if (fits) expect(sum).toBeLessThanOrEqual(over(limit));
         },
@@ -189,6 +195,19 @@ describe('rows that change while a node runs', () => {
       where: `data set ${id}, plan plan, round 1, attempt 1`,
       fix: expect.stringContaining('restore a backup in which both agree'),
     });
+  });
+
+  test('a release that was removed and made again under its own name is found', async () => {
+    const node = await open();
+    const id = await setBudget(node, 1);
+    const { release } = await reserve(node, id, 0, LIMIT / 4);
+    // As if the row had been gone for the moment between comparison and insertion.
+    await node.store.transaction((tx) => tx.append(reservationEntry(release, 'node')));
+    await expect(node.store.audit.ledgerAgreesWithLog()).rejects.toMatchObject({
+      ...mismatch,
+      message: expect.stringContaining('twice in the audit log'),
+    });
+    await expect(reserve(node, id, 1, LIMIT / 4)).rejects.toMatchObject(mismatch);
   });
 
   test('what was spent under a budget that was put back is found at the next start', async () => {
