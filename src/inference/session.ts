@@ -66,9 +66,10 @@ export async function openSession(bytes: Uint8Array, expected: ExpectedModel = {
     }
     if (rows === 0) return new Float32Array(0);
     const feeds = { [INPUT]: new runtime.Tensor('float32', data, [rows, width]) };
-    const result = await session.run(feeds, [output]);
-    // Safe: the file declares both outputs as float32 (checkValue), and the runtime holds to declared types.
-    return result[output].data as Float32Array;
+    // The runtime writes into memory of ours: both outputs are float32 [rows, 1] (checkFile).
+    const result = new Float32Array(rows);
+    await session.run(feeds, { [output]: new runtime.Tensor('float32', result, [rows, 1]) });
+    return result;
   }
 
   return {

@@ -8,6 +8,9 @@
  * Everything here sees released sums only: post-processing.
  */
 
+// Bound once, as in gradient.ts.
+const { sqrt } = Math;
+
 const MOMENTUM = 0.7;
 const SQUARES = 0.99;
 // Far below any noise; keeps the division finite where a gradient is exactly zero.
@@ -52,7 +55,7 @@ export function openOptimizer(start: Float64Array, { learningRate, steps, noise 
         const g = gradient[i] + PENALTY * noise * weights[i];
         first[i] = MOMENTUM * first[i] + (1 - MOMENTUM) * g;
         second[i] = SQUARES * second[i] + (1 - SQUARES) * g * g;
-        weights[i] -= (learningRate * (first[i] / firstBias)) / (Math.sqrt(second[i] / secondBias) + LEAST_SIZE);
+        weights[i] -= (learningRate * (first[i] / firstBias)) / (sqrt(second[i] / secondBias) + LEAST_SIZE);
       }
       if (taken > steps * (1 - AVERAGED)) {
         averaged++;

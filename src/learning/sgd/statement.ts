@@ -17,7 +17,7 @@ import { noiseForMultiplier } from '../../privacy/gaussianMechanism.ts';
 import type { Rational } from '../../privacy/rational.ts';
 import { recordSensitivity } from './gradient.ts';
 import { exactRate } from './sampling.ts';
-import type { SgdSettings } from './settings.ts';
+import { type SgdSettings, settingsHash } from './settings.ts';
 
 /** Bits of the gradient grid: one unit is C / 2^16. */
 export const GRID_BITS = 16;
@@ -51,7 +51,17 @@ export interface SgdStatement {
   text: string[];
 }
 
+// Calibration takes a good part of a second when batches are sampled. Safe: only ever the value of a pure function.
+let latest: { hash: string; statement: SgdStatement } | null = null;
+
+/** @throws PrivacyError PRIVACY_PARAMETER when no noise that can be drawn keeps the promise. */
 export function sgdStatement(settings: SgdSettings): SgdStatement {
+  const hash = settingsHash(settings);
+  if (latest?.hash !== hash) latest = { hash, statement: computeStatement(settings) };
+  return latest.statement;
+}
+
+function computeStatement(settings: SgdSettings): SgdStatement {
   const { epsilon, delta, sites, mode, colluders, dropouts, maxRecordsPerSubject: m } = settings;
   const samplingRate = exactRate(settings.batch / settings.rows);
   const steps = stepsOf(settings);
