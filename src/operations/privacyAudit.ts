@@ -84,7 +84,7 @@ export interface BookedCurve {
 
 export const DEFAULTS: AuditOptions = { epsilon: 1, delta: 1e-6, trials: 200_000, confidence: 0.999_999 };
 
-const MOST_TRIALS = 20_000_000;
+const MOST_TRIALS = 10_000_000;
 const FEWEST_TRIALS = 1_000;
 
 /** Pure. @param confidence that no bound of the verdict exceeds the truth. */
