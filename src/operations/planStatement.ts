@@ -59,7 +59,8 @@ export interface Statement {
 
 /** @param contract the plan's, or null when it is not at hand: what follows from its customer key is then left open. */
 export function statePlan(plan: TrainingPlan, contract: Contract | null): Statement {
-  const { losses, releases } = privacyStatement(plan);
+  const stated = privacyStatement(plan);
+  const { losses, releases } = stated;
   const charged: number[] = [];
   const readers: number[] = [];
   const { family, mode, sites, epsilon, delta } = plan;
@@ -73,7 +74,7 @@ export function statePlan(plan: TrainingPlan, contract: Contract | null): Statem
       releases: releases.map(({ name, muSquared, readersMuSquared }, round) => {
         charged.push(muSquared);
         readers.push(readersMuSquared);
-        const { sensitivitySquared, sigma } = releaseFacts(plan, privacyStatement(plan), round);
+        const { sensitivitySquared, sigma } = releaseFacts(plan, stated, round);
         return {
           ...{ name, times: 1, sensitivity: Math.sqrt(Number(sensitivitySquared)), sigma: String(sigma) },
           ...{ muSquared, readersMuSquared },
