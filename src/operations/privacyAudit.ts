@@ -20,6 +20,7 @@ import {
   type Measure,
   muLowerBound,
   type PrivacyCurve,
+  shareOf,
   type Trials,
 } from '../privacy/canary.ts';
 import { gdpEpsilon } from '../privacy/gdp.ts';
@@ -82,7 +83,7 @@ export interface BookedCurve {
   readonly proved: number;
 }
 
-export const DEFAULTS: AuditOptions = { epsilon: 1, delta: 1e-6, trials: 200_000, confidence: 0.999_999 };
+export const DEFAULTS: AuditOptions = { epsilon: 1, delta: 1e-6, trials: 100_000, confidence: 0.999_999 };
 
 const MOST_TRIALS = 10_000_000;
 const FEWEST_TRIALS = 1_000;
@@ -114,10 +115,7 @@ function curveOf(curve: PrivacyCurve, { rates }: Finding): BookedCurve {
 }
 
 function gapTo(curve: PrivacyCurve): Measure {
-  return (rates) => {
-    const { promised, proved } = closestTo(curve, rates);
-    return proved - promised;
-  };
+  return (rates) => shareOf(closestTo(curve, rates));
 }
 
 /**

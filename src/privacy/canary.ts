@@ -86,17 +86,24 @@ export function deltaLowerBound({ falsePositive, falseNegative }: ErrorRates, ep
   return Math.max(present, absent) - 2 ** -49 * factor;
 }
 
-/** Where the rates come closest to contradicting a curve, or contradict it most: there proved exceeds promised. */
-export function closestTo(
-  curve: PrivacyCurve,
-  rates: ErrorRates,
-): { epsilon: number; promised: number; proved: number } {
-  const points = curve.map(({ epsilon, delta }) => ({
-    epsilon,
-    promised: delta,
-    proved: deltaLowerBound(rates, epsilon),
-  }));
-  return points.reduce((best, point) => (point.proved - point.promised > best.proved - best.promised ? point : best));
+/** At one epsilon of a curve: the delta promised, and the delta proved. */
+export interface CurvePoint {
+  readonly epsilon: number;
+  readonly promised: number;
+  readonly proved: number;
+}
+
+/** Where the rates come closest to contradicting a curve of positive deltas, as a ratio, or contradict it most. */
+export function closestTo(curve: PrivacyCurve, rates: ErrorRates): CurvePoint {
+  const points = curve.map(({ epsilon, delta }): CurvePoint => {
+    return { epsilon, promised: delta, proved: deltaLowerBound(rates, epsilon) };
+  });
+  return points.reduce((best, point) => (shareOf(point) > shareOf(best) ? point : best));
+}
+
+/** Proved over promised; above 1 is a contradiction. */
+export function shareOf({ promised, proved }: CurvePoint): number {
+  return proved / promised;
 }
 
 /**
