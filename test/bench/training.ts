@@ -1,40 +1,43 @@
 /**
- * Speed of noise and training, and what the scorecard is worth on the public data sets.
+ * Speed of noise, accounting and training, and what the models are worth on the public data sets (accuracy.ts).
  *
- * `npm run bench:training -- --json OUT`. Timings stand beside a plain reference measured in the same run. Accuracy is
- * the mean test AUC over five seeded 80/20 splits at delta 1e-6, noise from the operating system's generator; lines of
- * a data set that is not in the checkout are left out with a note.
+ * `npm run bench:training -- --json OUT`. Timings stand beside a plain reference measured in the same run; a bar on a
+ * time is one of an otherwise idle core. Noise is the operating system's; only the splits are seeded.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { layoutOf } from '../../src/contract/contract.ts';
+import { type Contract, layoutOf } from '../../src/contract/contract.ts';
 import type { BinnedData } from '../../src/learning/binned.ts';
-import { auc } from '../../src/learning/evaluation.ts';
 import { defaultPlan, type TrainingPlan } from '../../src/learning/plan.ts';
-import { logitsOf, siteGradient } from '../../src/learning/site.ts';
-import { trainFederatedInMemory, trainPlain, trainPrivate } from '../../src/learning/train.ts';
+import { defaultSgd } from '../../src/learning/sgd/settings.ts';
+import { trainSgd } from '../../src/learning/sgd/train.ts';
+import { siteGradient } from '../../src/learning/site.ts';
+import { trainPlain, trainPrivate } from '../../src/learning/train.ts';
 import { openLog } from '../../src/log.ts';
+import { composedEpsilon, type PrivacyEvent } from '../../src/privacy/accountant.ts';
+import { noiseMultiplierFor } from '../../src/privacy/calibration.ts';
 import { discreteGaussianSampler } from '../../src/privacy/discreteGaussian.ts';
+import { muFor } from '../../src/privacy/gdp.ts';
+import { rdpEpsilon } from '../../src/privacy/rdp.ts';
 import { systemRandom } from '../../src/random.ts';
 import { openTrainingPool, sharedMemory } from '../../src/workers/trainingPool.ts';
-import { contractOf, dealRows, type PublicName, publicData, splitRows } from '../support/publicData.ts';
+import { contractOf, publicData, splitRows } from '../support/publicData.ts';
+import { measureAccuracy } from './accuracy.ts';
 import { openReport } from './report.ts';
 
-const SPLITS = 5;
 const report = openReport('training');
 const random = systemRandom();
 
-measureSampler();
-measureFits();
-await measureEventLoop();
-for (const [name, sites, bars] of [
-  ['adult', 1, { 0.5: 0.893, 1: 0.899, 2: 0.903, 4: 0.905 }],
-  ['adult', 5, { 0.5: 0.883, 1: 0.892, 2: 0.898, 4: 0.902 }],
-  ['telco', 1, { 0.5: 0.829, 1: 0.835, 2: 0.839, 4: 0.842 }],
-  ['ulb', 1, { 0.5: 0.956, 1: 0.96, 2: 0.963, 4: 0.965 }],
-  ['taiwan', 1, { 0.5: 0.766, 1: 0.773, 2: 0.775, 4: 0.777 }],
-  ['taiwan', 4, { 1: 0.755 }],
-] as [PublicName, number, Record<string, number>][]) {
-  measureAccuracy(name, sites, bars);
+for (const [name, part] of [
+  ['noise', measureSampler],
+  ['fits', measureFits],
+  ['DP-SGD', measureSgd],
+  ['accountants', measureAccountants],
+  ['event loop', measureEventLoop],
+  ['accuracy', () => measureAccuracy(report)],
+] as const) {
+  const start = performance.now();
+  await part();
+  process.stderr.write(`${name}: measured in ${((performance.now() - start) / 1000).toFixed(0)} s\n`);
 }
 report.finish();
 
@@ -68,7 +71,7 @@ function measureFits(): void {
   const contract = contractOf('adult');
   const data = publicData('adult')?.data ?? madeUp(32_561, layoutOf(contract).sizes);
   const { train } = splitRows(data, 1);
-  const plan: TrainingPlan = { ...planFor('adult', 1, 1, train.rows), rounds: 50 };
+  const plan: TrainingPlan = { ...defaultPlan({ contract, ...facts(1, train.rows) }), rounds: 50 };
   const run = () => void trainPrivate(train, plan, contract, random);
   run();
   const fit = Math.min(seconds(run), seconds(run), seconds(run));
@@ -76,17 +79,64 @@ function measureFits(): void {
   const plain = seconds(() => void trainPlain(train, contract));
   report.add({ name: 'the same without noise, per 50 rounds (reference)', value: plain / 3, unit: 's' });
 
-  const wide = {
-    ...contract,
-    fields: Array.from({ length: 30 }, (_, k) => ({ ...contract.fields[0], name: `f${k}` })),
-  };
+  const wide = wideContract(contract);
   const many = madeUp(1_000_000, layoutOf(wide).sizes);
-  const large = { ...defaultPlan({ contract: wide, ...facts(1, 1, many.rows) }), rounds: 20 };
-  const before = process.memoryUsage().rss;
+  const large = { ...defaultPlan({ contract: wide, ...facts(1, many.rows) }), rounds: 20 };
   const largeFit = seconds(() => void trainPrivate(many, large, wide, random));
   report.add({ name: 'fit 1,000,000 x 30, 20 rounds', value: largeFit, unit: 's', bar: { atMost: 30 } });
-  const peak = Math.max(before, process.memoryUsage().rss) / 2 ** 20;
-  report.add({ name: 'memory after it, data included', value: peak, unit: 'MiB', bar: { atMost: 1024 } });
+  // Kilobytes; the most that the process had so far, the data and everything before included.
+  const peak = process.resourceUsage().maxRSS / 1024;
+  report.add({ name: 'peak memory up to it, data included', value: peak, unit: 'MiB', bar: { atMost: 1024 } });
+}
+
+/** 30 numeric fields like the first one of the contract. */
+function wideContract(contract: Contract): Contract {
+  const fields = Array.from({ length: 30 }, (_, k) => ({ ...contract.fields[0], name: `f${k}` }));
+  return { ...contract, fields };
+}
+
+function measureSgd(): void {
+  const contract = wideContract(contractOf('adult'));
+  const data = madeUp(100_000, layoutOf(contract).sizes);
+  for (const [family, bar] of [
+    ['logistic', 5],
+    ['mlp', 60],
+  ] as const) {
+    const { epsilon, delta, sites } = facts(1, data.rows);
+    const defaults = defaultSgd({ contract, family, epsilon, delta, rows: data.rows, sites, mode: 'site' });
+    const settings = { ...defaults, batch: 1000, epochs: 10 };
+    const fit = seconds(() => void trainSgd([data], settings, contract, [random]));
+    const what = family === 'mlp' ? `MLP ${settings.hidden.join('-')}` : 'logistic';
+    report.add({ name: `${what} 100,000 x 30, batch 1,000, 10 epochs`, value: fit, unit: 's', bar: { atMost: bar } });
+  }
+}
+
+/** A thousand steps of DP-SGD at a sampling rate of one in a hundred. */
+function measureAccountants(): void {
+  const events: PrivacyEvent[] = [
+    { kind: 'subsampledGaussian', noiseMultiplier: 1, samplingRate: 0.01, times: 1000 },
+    { kind: 'gaussian', noiseMultiplier: 10, times: 1 },
+  ];
+  const delta = 1e-6;
+  let tight = 0;
+  let loose = 0;
+  const pld = seconds(() => {
+    tight = composedEpsilon(events, delta);
+  });
+  const rdp = seconds(() => {
+    loose = rdpEpsilon(events, delta);
+  });
+  const wish = { samplingRate: 0.01, times: 1000, epsilon: 1, delta };
+  const calibration = seconds(() => void noiseMultiplierFor(wish));
+  const gaussian = seconds(() => {
+    for (let i = 0; i < 100; i++) muFor(1 + i / 100, delta);
+  });
+  report.add({ name: 'epsilon of 1,000 subsampled steps, privacy loss distribution', value: pld, unit: 's' });
+  report.add({ name: 'the same by Rényi orders (reference)', value: rdp, unit: 's' });
+  report.add({ name: 'its value, privacy loss distribution', value: tight, unit: 'epsilon', bar: { atMost: loose } });
+  report.add({ name: 'its value, Rényi orders (reference)', value: loose, unit: 'epsilon' });
+  report.add({ name: 'noise for 1,000 subsampled steps at epsilon 1, by search', value: calibration, unit: 's' });
+  report.add({ name: 'mu of an epsilon, exact Gaussian', value: (gaussian / 100) * 1000, unit: 'ms' });
 }
 
 /** How long scoring would wait for a pass over the records: on its own thread, and where scoring runs. */
@@ -136,40 +186,8 @@ async function measureEventLoop(): Promise<void> {
   }
 }
 
-function measureAccuracy(name: PublicName, sites: number, bars: Record<string, number>): void {
-  const real = publicData(name);
-  if (real === null) {
-    process.stderr.write(`${name}: not in this checkout, its accuracy is not measured\n`);
-    return;
-  }
-  const { data, contract } = real;
-  const splits = Array.from({ length: SPLITS }, (_, i) => splitRows(data, i + 1));
-  for (const [epsilon, bar] of Object.entries(bars)) {
-    const aucs = splits.map(({ train, test }) => {
-      const plan = planFor(name, Number(epsilon), sites, train.rows);
-      const randoms = Array.from({ length: sites }, () => random);
-      return auc(logitsOf(test, trainFederatedInMemory(dealRows(train, sites), plan, contract, randoms)), test.labels);
-    });
-    const banks = sites === 1 ? 'one bank' : `${sites} banks, site mode`;
-    report.add({
-      name: `${name}, ${banks}, epsilon ${epsilon}`,
-      value: mean(aucs),
-      unit: 'AUC',
-      bar: { atLeast: bar },
-    });
-  }
-  if (sites === 1) {
-    const plain = splits.map(({ train, test }) => auc(logitsOf(test, trainPlain(train, contract)), test.labels));
-    report.add({ name: `${name} without privacy (reference)`, value: mean(plain), unit: 'AUC' });
-  }
-}
-
-function planFor(name: PublicName, epsilon: number, sites: number, expectedRows: number): TrainingPlan {
-  return defaultPlan({ contract: contractOf(name), ...facts(epsilon, sites, expectedRows) });
-}
-
-function facts(epsilon: number, sites: number, expectedRows: number) {
-  return { epsilon, delta: 1e-6, sites, quorum: sites, expectedRows };
+function facts(epsilon: number, expectedRows: number) {
+  return { epsilon, delta: 1e-6, sites: 1, quorum: 1, expectedRows };
 }
 
 function madeUp(rows: number, sizes: readonly number[]): BinnedData {
@@ -184,8 +202,4 @@ function seconds(work: () => void): number {
   const start = performance.now();
   work();
   return (performance.now() - start) / 1000;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
