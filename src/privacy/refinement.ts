@@ -25,6 +25,8 @@ const SETTLED = 2 ** -11;
 /** Mass cut off at the ends of all releases together, relative to delta. */
 const CUT_OFF = 2 ** -16;
 const MOST_POINTS = 2 ** 20;
+/** Below this the accuracy is absolute. */
+const SMALL_EPSILON = 1e-3;
 /** Windows are sought anew while a grid is small. */
 const SMALL_GRID = 2 ** 11;
 
@@ -51,7 +53,8 @@ function refine(releases: readonly Release[], delta: number, target: Target): Re
     return { bound: Number.POSITIVE_INFINITY, settled: false };
   }
   const times = releases.reduce((sum, release) => sum + release.times, 0);
-  const tail = (Math.min(delta, 0.5) * CUT_OFF) / times;
+  // A delta that is only bounded may be far smaller than its bound.
+  const tail = (Math.min(delta, 0.5) * ('epsilon' in target ? CUT_OFF ** 2 : CUT_OFF)) / times;
   const directions: Direction[] = (['remove', 'add'] as const).map((name) => ({
     name,
     window: null,
@@ -64,18 +67,32 @@ function refine(releases: readonly Release[], delta: number, target: Target): Re
     const pairs = releases.map((release) => ({ pair: discretise(release, step, tail), times: release.times }));
     const lossError = pairs.reduce((sum, { pair, times: count }) => sum + count * pair.lossError, 0) * (1 + 2 ** -40);
     const before = worst;
-    for (const direction of directions) {
-      // What an earlier grid bounded below the other direction's value cannot be the worse one.
-      if (direction.least < before) continue;
-      const losses = pairs.map(({ pair, times: count }) => ({ loss: pair[direction.name], times: count }));
-      if (direction.window === null || points < SMALL_GRID) direction.window = findWindow(losses, step, target);
-      if ((direction.window.high - direction.window.low) / step > MOST_POINTS) return { bound: worst, settled: false };
-      direction.least = Math.min(direction.least, answerOf(losses, step, direction.window, target, lossError));
+    worst = 0;
+    let finest = Number.POSITIVE_INFINITY;
+    // The worse one first: the other is computed again only when its earlier bound does not already lie below.
+    for (const direction of directions.sort((a, b) => b.least - a.least)) {
+      if (direction.least > worst) {
+        const losses = pairs.map(({ pair, times: count }) => ({ loss: pair[direction.name], times: count }));
+        if (direction.window === null || points < SMALL_GRID) direction.window = findWindow(losses, step, target);
+        const { low, high, tilt } = direction.window;
+        if ((high - low) / step > MOST_POINTS) return { bound: before, settled: false };
+        direction.least = Math.min(direction.least, answerOf(losses, step, direction.window, target, lossError));
+        finest = Math.min(finest, interpolationLimit('epsilon' in target ? target.epsilon : direction.least, tilt));
+      }
+      worst = Math.max(worst, direction.least);
     }
-    worst = Math.max(...directions.map(({ least }) => least));
     const change = 'epsilon' in target ? Math.log(before / worst) / Math.max(1, -Math.log(worst)) : before / worst - 1;
-    if (worst === 0 || change < SETTLED) return { bound: worst, settled: true };
+    if (worst === 0 || (change < SETTLED && step <= finest)) return { bound: worst, settled: true };
   }
+}
+
+/**
+ * The step at which interpolation between two grid points alone costs less than SETTLED: delta falls about as
+ * e^(-tilt epsilon), so a chord of width h lies up to tilt h^2 / 8 too far to the right. Without this a value that
+ * happens to be equal on two coarse grids would count as settled.
+ */
+function interpolationLimit(epsilon: number, tilt: number): number {
+  return Math.sqrt((8 * SETTLED * Math.max(epsilon, SMALL_EPSILON)) / (1 + tilt));
 }
 
 interface Direction {
