@@ -16,6 +16,10 @@
 import { addPoint, transform, transformError } from './fft.ts';
 import type { LossMasses } from './lossDistribution.ts';
 
+// Bound once for the long loops: a lookup of `Math` costs more than the function where modules run in a context of
+// their own, as in the tests.
+const { exp, expm1, log, log1p, abs, sqrt } = Math;
+
 export const GUARANTEE = 'Composition of privacy losses';
 
 const UNIT = 2 ** -52;
@@ -59,8 +63,8 @@ function logMoment({ first, masses }: LossMasses, step: number, tilt: number): n
   // The largest exponent is that of one end; neither end of a discretised loss is empty.
   const largest = tilt * (tilt > 0 ? first + masses.length - 1 : first) * step;
   let sum = 0;
-  for (let i = 0; i < masses.length; i++) sum += masses[i] * Math.exp(tilt * (first + i) * step - largest);
-  return largest + Math.log(sum);
+  for (let i = 0; i < masses.length; i++) sum += masses[i] * exp(tilt * (first + i) * step - largest);
+  return largest + log(sum);
 }
 
 /**
@@ -77,19 +81,19 @@ export function findWindow(
 ): Window {
   const moments = (tilt: number): number => logMoments(losses, step, tilt);
   const objective = (logTilt: number): number => {
-    const tilt = Math.exp(logTilt);
-    return 'delta' in target ? (moments(tilt) - Math.log(target.delta)) / tilt : moments(tilt) - tilt * target.epsilon;
+    const tilt = exp(logTilt);
+    return 'delta' in target ? (moments(tilt) - log(target.delta)) / tilt : moments(tilt) - tilt * target.epsilon;
   };
   const logTilt = minimise(objective, -7, 16);
   const epsilon = 'epsilon' in target ? target.epsilon : Math.max(0, objective(logTilt));
-  const bound = moments(Math.exp(logTilt)) - Math.exp(logTilt) * epsilon;
+  const bound = moments(exp(logTilt)) - exp(logTilt) * epsilon;
   let best: Window | null = null;
-  for (let tilt = Math.exp(logTilt); ; tilt *= 0.8) {
+  for (let tilt = exp(logTilt); ; tilt *= 0.8) {
     const at = moments(tilt);
     const loosened = at - tilt * epsilon - bound;
-    if (best !== null && (loosened > LOOSENED || tilt < Math.exp(logTilt) / 16)) return best;
+    if (best !== null && (loosened > LOOSENED || tilt < exp(logTilt) / 16)) return best;
     // Markov's inequality for e^(a S) and e^(-a S) under the tilted distribution, over a list of a.
-    const room = loosened - Math.log(OUTSIDE);
+    const room = loosened - log(OUTSIDE);
     const window = { tilt, tiltAbove: tilt, low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
     for (let a = tilt * 2 ** -6; a < tilt * 2 ** 8; a *= 1.8) {
       const high = (moments(tilt + a) - at + room) / a;
@@ -112,14 +116,14 @@ export function composeLosses(losses: readonly ComposedLoss[], step: number, win
   const length = powerOfTwoAbove((window.high - window.low) / step + 8);
   const centre = Math.round((window.low + window.high) / 2 / step);
   let logScale = -tilt * centre * step;
-  let exponents = Math.abs(logScale);
+  let exponents = abs(logScale);
   let infinity = 0;
   const spectrum = onesOf(length / 2 + 1);
   for (const { loss, times } of losses) {
     const kappa = logMoment(loss, step, tilt);
     multiplyPower(spectrum, tilted(loss, step, tilt, kappa, length), times);
     logScale += times * kappa;
-    exponents += Math.abs(times * kappa);
+    exponents += abs(times * kappa);
     infinity += times * loss.infinity;
   }
   const { probabilities, error } = invert(spectrum, length);
@@ -127,31 +131,31 @@ export function composeLosses(losses: readonly ComposedLoss[], step: number, win
   // P[S > high] <= E e^(a S) e^(-a high) for the mass that the circle folds back from above.
   const end = (low + length) * step;
   let logAbove = -tiltAbove * end;
-  let aboveSize = Math.abs(logAbove);
+  let aboveSize = abs(logAbove);
   for (const { loss, times } of losses) {
     const moment = logMoment(loss, step, tiltAbove);
     logAbove += times * moment;
     // The sum of n exponentials errs by n units, and each by those of its exponent.
-    const range = Math.max(Math.abs(loss.first), Math.abs(loss.first + loss.masses.length)) * step;
-    aboveSize += times * (Math.abs(moment) + loss.masses.length + tiltAbove * range + 1);
+    const range = Math.max(abs(loss.first), abs(loss.first + loss.masses.length)) * step;
+    aboveSize += times * (abs(moment) + loss.masses.length + tiltAbove * range + 1);
   }
-  const outside = Math.exp(logAbove + UNIT * 8 * aboveSize) + infinity * (1 + UNIT * 64);
+  const outside = exp(logAbove + UNIT * 8 * aboveSize) + infinity * (1 + UNIT * 64);
 
   // e^(K - l s) = scale * e^(-l (s - centre)); relative error of the product, and of the two sums below.
   const span = tilt * length * step;
   const grown = 1 + UNIT * (64 + 8 * exponents + 4 * span + 8 * length);
-  const scale = Math.exp(logScale) * grown + Number.MIN_VALUE;
+  const scale = exp(logScale) * grown + Number.MIN_VALUE;
   const deltas = new Float64Array(length);
   // delta_n = sum over m > n of w_m (1 - e^((n-m) step)): every term of the recurrence is positive.
-  const decay = Math.exp(-step);
-  const loss = -Math.expm1(-step);
+  const decay = exp(-step);
+  const loss = -expm1(-step);
   let mass = 0;
   let delta = 0;
   for (let n = length - 1; n >= 0; n--) {
     delta = loss * mass + decay * delta;
     deltas[n] = Math.min(1, delta * scale + outside);
     const index = (((low + n) % length) + length) % length;
-    mass += (Math.max(0, probabilities[index]) + error) * Math.exp(-tilt * (low + n - centre) * step);
+    mass += (Math.max(0, probabilities[index]) + error) * exp(-tilt * (low + n - centre) * step);
   }
   return { low, step, deltas };
 }
@@ -163,8 +167,8 @@ export function epsilonOfCurve({ low, step, deltas }: DeltaCurve, delta: number)
   if (n === 0) return Math.max(0, low * step);
   const part = (deltas[n - 1] - delta) / (deltas[n - 1] - deltas[n]);
   const start = (low + n - 1) * step;
-  const epsilon = start + Math.log1p(part * Math.expm1(step)) * (1 + 8 * UNIT);
-  return Math.max(0, Math.min((low + n) * step, epsilon + UNIT * (Math.abs(start) + step)));
+  const epsilon = start + log1p(part * expm1(step)) * (1 + 8 * UNIT);
+  return Math.max(0, Math.min((low + n) * step, epsilon + UNIT * (abs(start) + step)));
 }
 
 /** The curve at `epsilon`, rounded up. */
@@ -172,7 +176,7 @@ export function deltaOfCurve({ low, step, deltas }: DeltaCurve, epsilon: number)
   const n = Math.floor(epsilon / step) - low;
   if (n < 0) return 1;
   if (n >= deltas.length - 1) return deltas[deltas.length - 1];
-  const part = Math.expm1(epsilon - (low + n) * step) / Math.expm1(step);
+  const part = expm1(epsilon - (low + n) * step) / expm1(step);
   return Math.min(deltas[n], (deltas[n] * (1 - part) + deltas[n + 1] * part) * (1 + 32 * UNIT));
 }
 
@@ -207,8 +211,7 @@ function tilted({ first, masses }: LossMasses, step: number, tilt: number, kappa
   for (let i = 0; i < masses.length; i++) {
     const exponent = tilt * (first + i) * step;
     const index = (((first + i) % length) + length) % length;
-    re[index] +=
-      masses[i] * Math.exp(exponent - kappa) * (1 + UNIT * (16 + 2 * (Math.abs(exponent) + Math.abs(kappa))));
+    re[index] += masses[i] * exp(exponent - kappa) * (1 + UNIT * (16 + 2 * (abs(exponent) + abs(kappa))));
   }
   // At small sampling rates nearly all mass lies on a few points; without them the error of the transform is far smaller.
   const points: { index: number; mass: number }[] = [];
@@ -222,7 +225,7 @@ function tilted({ first, masses }: LossMasses, step: number, tilt: number, kappa
   for (const value of re) squares += value * value;
   const im = new Float64Array(length);
   transform(re, im);
-  let error = transformError(length) * Math.sqrt(length * squares);
+  let error = transformError(length) * sqrt(length * squares);
   for (const { index, mass } of points) {
     addPoint(re, im, index, mass);
     error += 2 ** -48 * mass + 2 ** -50;
@@ -239,9 +242,9 @@ function multiplyPower(spectrum: Spectrum, factor: Tilted, times: number): void 
   for (let k = 0; k < re.length; k++) {
     let x = factor.re[k];
     let y = factor.im[k];
-    const modulus = Math.sqrt(x * x + y * y);
-    logBound[k] += times * Math.log((modulus + factor.error) * (1 + 16 * UNIT));
-    doubt[k] += times * (Math.log1p(factor.error / modulus) + 2 * UNIT);
+    const modulus = sqrt(x * x + y * y);
+    logBound[k] += times * log((modulus + factor.error) * (1 + 16 * UNIT));
+    doubt[k] += times * (log1p(factor.error / modulus) + 2 * UNIT);
     let u = re[k];
     let v = im[k];
     for (let left = times; ; ) {
@@ -267,9 +270,9 @@ function invert({ re, im, logBound, doubt }: Spectrum, length: number): { probab
   let wrong = 0;
   for (let k = 0; k < re.length; k++) {
     // |true| <= bound and |true - computed| <= bound (1 - e^-doubt); what vanished is below 2 VANISHING.
-    const bound = Math.exp(logBound[k] + 8 * UNIT * (1 + Math.abs(logBound[k])));
+    const bound = exp(logBound[k] + 8 * UNIT * (1 + abs(logBound[k])));
     const twice = k === 0 || 2 * k === length ? 1 : 2;
-    wrong += twice * (bound * -Math.expm1(-doubt[k]) + 2 * VANISHING);
+    wrong += twice * (bound * -expm1(-doubt[k]) + 2 * VANISHING);
     // Conjugated, so that the forward transform inverts.
     fullRe[k] = re[k];
     fullIm[k] = -im[k];
@@ -280,7 +283,7 @@ function invert({ re, im, logBound, doubt }: Spectrum, length: number): { probab
   for (let k = 0; k < length; k++) squares += fullRe[k] * fullRe[k] + fullIm[k] * fullIm[k];
   transform(fullRe, fullIm);
   for (let n = 0; n < length; n++) fullRe[n] /= length;
-  const error = (wrong + transformError(length) * Math.sqrt(length * squares)) * (1 + 2 ** -20);
+  const error = (wrong + transformError(length) * sqrt(length * squares)) * (1 + 2 ** -20);
   return { probabilities: fullRe, error: error / length };
 }
 
@@ -290,7 +293,7 @@ function powerOfTwoAbove(length: number): number {
 
 /** Golden section for a quasi-convex function. */
 function minimise(value: (x: number) => number, from: number, to: number): number {
-  const golden = (Math.sqrt(5) - 1) / 2;
+  const golden = (sqrt(5) - 1) / 2;
   let [low, high] = [from, to];
   let left = high - golden * (high - low);
   let right = low + golden * (high - low);
