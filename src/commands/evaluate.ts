@@ -55,7 +55,8 @@ ${NOT_PRIVATE}
 
 Split s of a seed is a random 80/20 split of the customers (of the rows, when the contract names no customer key),
 stratified by nothing; modes site and sum deal the training side to the banks, customer by customer. Training uses at
-most maxRecordsPerSubject rows of a customer, and the noise follows. fitSecondsMean is training alone, in one thread.
+most maxRecordsPerSubject rows of a customer, and the noise follows. The number of training rows is taken as public: batches,
+rounds and denominators follow from it. fitSecondsMean is training alone, in one thread.
 
 Examples:
   $ veilrisk evaluate --contract adult --data adult.data.gz --epsilon 0.5,1,2,4 --json adult.json

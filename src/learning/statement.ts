@@ -77,12 +77,15 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
       ? null
       : noiseFor(evaluationSensitivitySquared(plan), available * evaluationShare * charged);
 
-  const release = (name: string, sensitivitySquared: number, noise: NoiseLevel): Release => ({
+  const release = (name: string, sensitivitySquared: number, noise: NoiseLevel, shared = readers): Release => ({
     name,
     muSquared: sharedLoss(sensitivitySquared, noise, charged),
-    readersMuSquared: sharedLoss(sensitivitySquared, noise, readers),
+    readersMuSquared: sharedLoss(sensitivitySquared, noise, shared),
   });
-  const releases = [release('counts', countSensitivitySquared(plan), count)];
+  // In mode `site` the noisy counts of a bank enter every round, summed over whoever is in it. Sums over different banks
+  // can tell a reader the counts of one; so unless nobody may be absent, a reader is taken to know them.
+  const countSharers = plan.mode === 'site' && plan.quorum < plan.sites ? 1 : readers;
+  const releases = [release('counts', countSensitivitySquared(plan), count, countSharers)];
   for (const [t, squared] of rounds.entries()) releases.push(release(`round-${t + 1}`, squared, round));
   if (evaluation !== null) releases.push(release('evaluation', evaluationSensitivitySquared(plan), evaluation));
 

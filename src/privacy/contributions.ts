@@ -3,7 +3,7 @@
  *
  * Which records stay must depend on that customer's own records only (otherwise removing one customer could change
  * another's records and the sensitivity would not hold) and must not be steerable from outside, hence a keyed hash:
- * HMAC-SHA-256 of the record's number under a key of the node (RFC 2104).
+ * HMAC-SHA-256 of the record's number under a key of the node (RFC 2104), in a domain of its own.
  *
  * GUARANTEES.md: "Customer contribution bound"
  */
@@ -12,13 +12,15 @@ import { DIGEST_BYTES, keyedHash } from './keyedHash.ts';
 
 export const GUARANTEE = 'Customer contribution bound';
 
+const DOMAIN = 'veilrisk contribution\0';
+
 /**
  * The rows to keep so that no customer has more than `most`.
  *
  * @param subjects customer of each row; null is a record without a customer key, which counts as a customer of its
  *   own (sound only where the contract declares no subject: one record is then the unit).
  * @param key HMAC key of the node, at least 16 random bytes, the same for every training. The order is that of
- *   HMAC(key, subject#n), n being the record's position among that customer's own, so others cannot influence it.
+ *   HMAC(key, domain, subject#n), n being the record's position among that customer's own, so others cannot influence it.
  * @param most m >= 1.
  * @returns kept row numbers, ascending.
  */
@@ -48,7 +50,7 @@ export function boundContributions(subjects: readonly (string | null)[], key: Ui
     else {
       const ordered = rows.map((row, n) => ({
         row,
-        order: hash(encoder.encode(`${subject}#${n}`), new Uint8Array(DIGEST_BYTES)),
+        order: hash(encoder.encode(`${DOMAIN}${subject}#${n}`), new Uint8Array(DIGEST_BYTES)),
       }));
       ordered.sort((a, b) => compareBytes(a.order, b.order) || a.row - b.row);
       for (const { row } of ordered.slice(0, most)) kept.push(row);

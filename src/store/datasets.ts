@@ -39,11 +39,14 @@ export function readDatasets(db: Db) {
     async list(): Promise<DatasetRow[]> {
       return (await db.dataset.findMany({ orderBy: { id: 'asc' } })).map(toDataset);
     },
-    /** The data set with most records under a contract, or null. */
+    /**
+     * The oldest data set under a contract, or null. Not the largest: one customer could then decide which of two is
+     * trained on, a dependence on data that no noise covers.
+     */
     async forContract(contractHash: string): Promise<DatasetRow | null> {
       const row = await db.dataset.findFirst({
         where: { contractHash },
-        orderBy: [{ records: 'desc' }, { id: 'asc' }],
+        orderBy: { id: 'asc' },
       });
       return row === null ? null : toDataset(row);
     },

@@ -9,7 +9,8 @@
  *
  * Rounding. All terms of the squared norm are non-negative, so its relative error is below (terms + 8) 2^-53; with
  * fewer than 2^20 terms and the three roundings of a coordinate everything together stays below 2^-31. The scale is
- * shortened by 2^-30, so the bound 2^gridBits is exact. A gradient whose norm is not a finite number contributes 0.
+ * shortened by 2^-30, so the bound 2^gridBits is exact. Where a square underflows, the coordinates it stands for are
+ * below 1e-7, which that margin covers for C >= 0.02. A gradient whose norm is not a finite number contributes 0.
  * The integers are summed in Float64Array, exact up to 2^53 (2^33 records at 20 bits).
  *
  * Limit: un-noised. Only `addNoise` output may leave the node.

@@ -23,8 +23,11 @@ const settingsSchema = z
     /** Records of all banks together, as publicly known. The true number is private and never used. */
     rows: z.int().min(1).max(1e9),
     learningRate: z.number().min(1e-6).max(100),
-    /** C: the L2 norm to which the gradient of one record is shortened. */
-    clippingNorm: z.number().min(1e-6).max(1e6),
+    /**
+     * C: the L2 norm to which the gradient of one record is shortened. Not below 0.02: what squares too small for a
+     * double leave out of a norm would then count.
+     */
+    clippingNorm: z.number().min(0.02).max(1e6),
     /** Loss per bank and customer of the whole training. */
     epsilon: z.number().min(0.01).max(100),
     delta: z.number().min(1e-12).max(1e-2),

@@ -1,10 +1,10 @@
 /**
  * The privacy statement of a DP-SGD training: what each bank releases in a step, how noisy it is, what all steps cost.
  *
- * A step is a Poisson-subsampled Gaussian release of an integer vector to which one record adds at most 2^20 in L2
+ * A step is a Poisson-subsampled Gaussian release of an integer vector to which one record adds at most 2^16 in L2
  * (gradient.ts). A customer has up to m records, each drawn by its own coin of probability q. With probability
- * (1 - q)^m none is in the batch; otherwise the vector moves by at most m 2^20. So a step is charged as ONE subsampled
- * release of sensitivity m 2^20 and rate q' = 1 - (1 - q)^m; the proof is in GUARANTEES.md, "DP-SGD".
+ * (1 - q)^m none is in the batch; otherwise the vector moves by at most m 2^16. So a step is charged as ONE subsampled
+ * release of sensitivity m 2^16 and rate q' = 1 - (1 - q)^m; the proof is in GUARANTEES.md, "DP-SGD".
  *
  * Rounding: q' up, sigma up, epsilon up. Limit: a step's loss is not mu-GDP for any useful mu unless q = 1, so what is
  * stated is epsilon at the settings' delta.
