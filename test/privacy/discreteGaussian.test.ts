@@ -11,58 +11,70 @@ import { seededRandom } from '../support/publicData.ts';
 
 const whole = (n: number): Rational => ({ num: BigInt(n), den: 1n });
 
-/** Chi-square statistic of `draws` samples against N_Z(0, variance), cells of at least 20 expected draws. */
-function chiSquare(variance: Rational, draws: number, seed: number): { statistic: number; cells: number } {
-  const v = Number(variance.num) / Number(variance.den);
+/**
+ * How far `draws` samples of N_Z(0, drawn) are from N_Z(0, assumed): the chi-square statistic over cells of at least 20
+ * expected draws, made standard normal by its cube root (Wilson, Hilferty 1931).
+ */
+function chiSquare(drawn: Rational, assumed: Rational, draws: number, seed: number): number {
+  const v = Number(assumed.num) / Number(assumed.den);
   const reach = Math.ceil(12 * Math.sqrt(v)) + 2;
   const weights = Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * v)));
   const mass = weights.reduce((sum, w) => sum + w, 0);
   const seen = new Array<number>(2 * reach + 1).fill(0);
-  const sample = discreteGaussianSampler(variance);
+  const sample = discreteGaussianSampler(drawn);
   const random = seededRandom(seed);
   for (let i = 0; i < draws; i++) seen[sample(random) + reach]++;
-  let statistic = 0;
-  let cells = 0;
-  let expected = 0;
-  let observed = 0;
+  const cells: { expected: number; observed: number }[] = [];
+  let open = { expected: 0, observed: 0 };
   for (let i = 0; i < weights.length; i++) {
-    expected += (draws * weights[i]) / mass;
-    observed += seen[i];
-    if (expected >= 20) {
-      statistic += (observed - expected) ** 2 / expected;
-      cells++;
-      expected = 0;
-      observed = 0;
+    open.expected += (draws * weights[i]) / mass;
+    open.observed += seen[i];
+    if (open.expected >= 20) {
+      cells.push(open);
+      open = { expected: 0, observed: 0 };
     }
   }
-  return { statistic, cells };
+  // What is left of the upper tail belongs to the last cell, so that every draw is counted.
+  cells[cells.length - 1].expected += open.expected;
+  cells[cells.length - 1].observed += open.observed;
+  const statistic = cells.reduce((sum, { expected, observed }) => sum + (observed - expected) ** 2 / expected, 0);
+  const freedom = cells.length - 1;
+  return (Math.cbrt(statistic / freedom) - (1 - 2 / (9 * freedom))) / Math.sqrt(2 / (9 * freedom));
 }
 
 describe('distribution', () => {
-  // Wilson-Hilferty: the cube root of chi2/df is normal to high accuracy; z = 4.26 has an upper tail of 1e-5.
-  test.each([
+  const VARIANCES: [string, Rational][] = [
     ['1/3', { num: 1n, den: 3n }],
     ['1', whole(1)],
     ['7/2', { num: 7n, den: 2n }],
     ['100', whole(100)],
     ['10000', whole(10_000)],
-  ])('chi-square at sigma^2 = %s, false-alarm rate 1e-5', (_, variance) => {
-    const { statistic, cells } = chiSquare(variance, 400_000, 11);
-    const freedom = cells - 1;
-    const z = (Math.cbrt(statistic / freedom) - (1 - 2 / (9 * freedom))) / Math.sqrt(2 / (9 * freedom));
-    expect(Math.abs(z)).toBeLessThan(4.26);
+  ];
+
+  // |z| > 4.42 has probability 1e-5.
+  test.each(VARIANCES)('chi-square at sigma^2 = %s, false-alarm rate 1e-5', (_, variance) => {
+    expect(Math.abs(chiSquare(variance, variance, 400_000, 11))).toBeLessThan(4.42);
   });
 
-  // A sampler of 1 % more sigma must be refused: the test has power.
-  test('chi-square refuses sigma off by one per cent', () => {
+  // The same test has power: noise of 2 % less sigma is refused, at every variance.
+  test.each(VARIANCES)('chi-square at sigma^2 = %s refuses a sigma that is 2 %% too small', (_, variance) => {
+    const less = { num: variance.num * 9604n, den: variance.den * 10_000n };
+    expect(chiSquare(less, variance, 400_000, 11)).toBeGreaterThan(4.42);
+  });
+
+  // The mean square has standard deviation sigma^2 sqrt(2/n) = 0.22 %; 4.9 of them: false-alarm rate 1e-6.
+  test('second moment at sigma^2 = 100, and the one of a sigma off by one per cent is told apart', () => {
     const draws = 400_000;
-    const sample = discreteGaussianSampler(whole(100));
-    const random = seededRandom(3);
-    let squares = 0;
-    for (let i = 0; i < draws; i++) squares += sample(random) ** 2;
-    // sd of the mean square is sigma^2 sqrt(2/n) = 0.22 %; a wrong sigma shifts it by 2 %.
-    expect(Math.abs(squares / draws / 100 - 1)).toBeLessThan(4.5 * Math.sqrt(2 / draws));
-    expect(4.5 * Math.sqrt(2 / draws)).toBeLessThan(1.01 ** 2 - 1);
+    const bound = 4.9 * Math.sqrt(2 / draws);
+    const meanSquare = (variance: Rational): number => {
+      const sample = discreteGaussianSampler(variance);
+      const random = seededRandom(3);
+      let squares = 0;
+      for (let i = 0; i < draws; i++) squares += sample(random) ** 2;
+      return squares / draws;
+    };
+    expect(Math.abs(meanSquare(whole(100)) / 100 - 1)).toBeLessThan(bound);
+    expect(Math.abs(meanSquare({ num: 9801n, den: 100n }) / 100 - 1)).toBeGreaterThan(bound);
   });
 
   // Bernoulli counts; bound at 4.9 standard deviations, two-sided false-alarm rate 1e-6 each.
