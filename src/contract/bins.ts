@@ -6,7 +6,8 @@
  * bits of expm1 and log1p may differ between engines (ECMA-262 section 21.3 leaves them implementation-approximated).
  */
 import { ContractError } from '../errors.ts';
-import type { Field, NumericField } from './contract.ts';
+import type { Contract, Field, InputField, NumericField } from './contract.ts';
+import { binsBehind, partNamed } from './interaction.ts';
 import { fieldSize } from './layout.ts';
 
 /** Inner cut points of a numeric field, ascending; B bins have B - 1 of them. */
@@ -40,8 +41,11 @@ export function locate(edges: ArrayLike<number>, x: number): number {
   return low;
 }
 
-/** A bin's name for people: an interval, a category, `false`, `true`, `other` or `missing`. */
-export function binTitle(field: Field, bin: number): string {
+/**
+ * A bin's name for people: an interval, a category, `false`, `true`, `other` or `missing`; of an interaction
+ * 'age 30 to below 45 and hours 40 to 50'.
+ */
+export function binTitle(contract: Pick<Contract, 'fields'>, field: Field, bin: number): string {
   const last = fieldSize(field) - 1;
   if (!Number.isInteger(bin) || bin < 0 || bin > last) {
     throw new ContractError('RECORD_INVALID', `A bin of this field is a whole number in 0 .. ${last}`, {
@@ -49,12 +53,22 @@ export function binTitle(field: Field, bin: number): string {
     });
   }
   if (bin === last) return 'missing';
-  if (field.kind === 'boolean') return bin === 1 ? 'true' : 'false';
-  if (field.kind === 'categorical') return field.categories[bin] ?? 'other';
+  if (field.kind !== 'interaction') return rangeTitle(field, bin, bin);
+  // Safe: rules.ts refuses an interaction of names that are no fields with a column.
+  const parts = field.of.map((name) => partNamed(contract.fields, name)!) as [InputField, InputField];
+  return binsBehind(field, parts, bin)
+    .map(([first, final], side) => `${field.of[side]} ${rangeTitle(parts[side], first, final)}`)
+    .join(' and ');
+}
+
+/** The values of neighbouring value bins; of a vocabulary, the first alone. */
+function rangeTitle(field: InputField, first: number, last: number): string {
+  if (field.kind === 'boolean') return first === 1 ? 'true' : 'false';
+  if (field.kind === 'categorical') return field.categories[first] ?? 'other';
   const edges = fieldEdges(field);
-  const from = bin === 0 ? field.min : edges[bin - 1];
-  const final = bin === edges.length;
-  const to = final ? field.max : edges[bin];
+  const from = first === 0 ? field.min : edges[first - 1];
+  const final = last === edges.length;
+  const to = final ? field.max : edges[last];
   return `${short(from)} to ${final ? '' : 'below '}${short(to)}`;
 }
 

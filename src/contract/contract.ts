@@ -9,6 +9,7 @@
  */
 import { canonicalHash } from '../canonical.ts';
 import { ContractError, type FieldIssue } from '../errors.ts';
+import { partNamed, valueBins } from './interaction.ts';
 import { ruleIssues } from './rules.ts';
 import { type ContractDocument, contractSchema, DEFAULT_BINS } from './schema.ts';
 
@@ -54,7 +55,21 @@ export interface BooleanField {
   reason: Reason;
 }
 
-export type Field = NumericField | CategoricalField | BooleanField;
+/** The pair of two other fields as one more field: read from no column, derived from their bins (interaction.ts). */
+export interface InteractionField {
+  kind: 'interaction';
+  name: string;
+  /** Names of two different fields that have a column. */
+  of: [string, string];
+  /** Groups of each part's value bins; of a categorical or boolean part, all its bins but `missing`. */
+  bins: [number, number];
+  reason: Reason;
+}
+
+/** A field that is read from a column or a member of a record. */
+export type InputField = NumericField | CategoricalField | BooleanField;
+
+export type Field = InputField | InteractionField;
 
 /** How a CSV file of this contract is written. */
 export interface CsvFormat {
@@ -113,11 +128,27 @@ export function contractHash(contract: Contract): string {
 }
 
 function normalise(document: ContractDocument): Contract {
-  const fields = document.fields.map((field): Field => {
+  const inputs = document.fields.map((field): Field | InteractionDocument => {
     if (field.kind !== 'numeric' || field.edges !== undefined || field.bins !== undefined) return defined(field);
     return defined({ ...field, bins: DEFAULT_BINS });
   });
+  const read = inputs.filter((field): field is InputField => field.kind !== 'interaction');
+  const fields = inputs.map((field): Field => (field.kind === 'interaction' ? withGroups(field, read) : field));
   return defined({ ...document, fields, label: defined(document.label), csv: defined(document.csv) });
+}
+
+type InteractionDocument = Extract<ContractDocument['fields'][number], { kind: 'interaction' }>;
+
+/** Writes out the numbers of groups that were left open: every value bin of that part. */
+function withGroups(field: InteractionDocument, read: readonly InputField[]): InteractionField {
+  const groups = (side: 0 | 1): number => {
+    const given = field.bins?.[side] ?? null;
+    if (given !== null) return given;
+    const part = partNamed(read, field.of[side]);
+    // A part that does not exist has no bins; rules.ts refuses it.
+    return part === undefined ? 0 : valueBins(part);
+  };
+  return { ...field, bins: [groups(0), groups(1)] };
 }
 
 type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };

@@ -2,8 +2,9 @@
  * Order and number of the bins of a contract: the one-hot layout every histogram, model and ciphertext follows.
  *
  * A numeric field has value bins 0..B-1 and then `missing`; bin i holds edge[i-1] <= x < edge[i]. A categorical field
- * has its categories in order, then `other`, then `missing`. A boolean field has false, true, `missing`. Only the
- * value bins of numeric fields have an order that means something.
+ * has its categories in order, then `other`, then `missing`. A boolean field has false, true, `missing`. An interaction of a
+ * groups by b groups has bin i * b + j for group i of its first part and j of its second, then `missing`. Only the value
+ * bins of numeric fields have an order that means something.
  */
 import type { Contract, Field } from './contract.ts';
 
@@ -18,6 +19,7 @@ export interface Layout {
 export function fieldSize(field: Field): number {
   if (field.kind === 'boolean') return 3;
   if (field.kind === 'categorical') return field.categories.length + 2;
+  if (field.kind === 'interaction') return field.bins[0] * field.bins[1] + 1;
   // Safe: a parsed numeric field has `bins` whenever it has no `edges`.
   return (field.edges?.length ?? field.bins! - 1) + 2;
 }

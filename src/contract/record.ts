@@ -2,12 +2,13 @@
  * A JSON record from outside, read strictly against the contract.
  *
  * Only own properties count, every key must be a field, every value must have the field's JSON type. Missing is null
- * or absence and nothing else: text in a numeric field is an issue, never a silent `missing`. Issues name fields and
- * rules and repeat no value.
+ * or absence and nothing else: text in a numeric field is an issue, never a silent `missing`. An interaction is derived
+ * and is no key. Issues name fields and rules and repeat no value.
  */
 import { ContractError, type FieldIssue } from '../errors.ts';
 import { fieldEdges, locate } from './bins.ts';
-import type { Contract, Field } from './contract.ts';
+import type { Contract, InputField } from './contract.ts';
+import { type Derivation, derivationsOf, deriveBins } from './interaction.ts';
 import { missingBin } from './layout.ts';
 import { MAX_TEXT } from './schema.ts';
 
@@ -22,51 +23,72 @@ type Reader = (value: unknown) => number | string;
 
 interface CompiledField {
   name: string;
+  /** Place among the fields of the contract. */
+  at: number;
   missing: number;
   read: Reader;
   outside: (value: unknown) => boolean;
 }
 
 // Safe: filled with a pure function of an immutable contract, keyed by its identity.
-const compiled = new WeakMap<Contract, { fields: CompiledField[]; names: Set<string> }>();
+const compiled = new WeakMap<Contract, CompiledContract>();
+
+interface CompiledContract {
+  fields: CompiledField[];
+  names: Set<string>;
+  derived: Set<string>;
+  derivations: Derivation[];
+}
 
 /** Bins a record; fails with RECORD_INVALID and one issue per wrong or unknown field. */
 export function binRecord(contract: Contract, record: Readonly<Record<string, unknown>>): BinnedRecord {
   if (typeof record !== 'object' || record === null || Array.isArray(record)) {
     throw refused([{ field: '(record)', rule: 'must be a JSON object' }]);
   }
-  const { fields, names } = compile(contract);
+  const { fields, names, derived, derivations } = compile(contract);
   const issues: FieldIssue[] = [];
   for (const key of Object.keys(record)) {
     if (names.has(key)) continue;
-    issues.push({ field: showName(key), rule: 'is not a field of the contract' });
+    const rule = derived.has(key)
+      ? 'is derived from other fields and must not be sent'
+      : 'is not a field of the contract';
+    issues.push({ field: showName(key), rule });
     if (issues.length === 20) throw refused(issues);
   }
-  const bins = new Uint16Array(fields.length);
+  const bins = new Uint16Array(contract.fields.length);
   const clamped: string[] = [];
-  for (let k = 0; k < fields.length; k++) {
-    const field = fields[k];
+  for (const field of fields) {
     const value = Object.hasOwn(record, field.name) ? record[field.name] : null;
     if (value === null || value === undefined) {
-      bins[k] = field.missing;
+      bins[field.at] = field.missing;
       continue;
     }
     const bin = field.read(value);
     if (typeof bin === 'string') {
       issues.push({ field: field.name, rule: bin });
     } else {
-      bins[k] = bin;
+      bins[field.at] = bin;
       if (field.outside(value)) clamped.push(field.name);
     }
   }
   if (issues.length > 0) throw refused(issues);
+  deriveBins(derivations, bins);
   return { bins, clamped };
 }
 
-function compile(contract: Contract): { fields: CompiledField[]; names: Set<string> } {
+function compile(contract: Contract): CompiledContract {
   let found = compiled.get(contract);
   if (found === undefined) {
-    found = { fields: contract.fields.map(compileField), names: new Set(contract.fields.map((field) => field.name)) };
+    const fields = contract.fields.flatMap((field, at) =>
+      field.kind === 'interaction' ? [] : compileField(field, at),
+    );
+    const derivations = derivationsOf(contract);
+    found = {
+      fields,
+      names: new Set(fields.map(({ name }) => name)),
+      derived: new Set(derivations.map(({ at }) => contract.fields[at].name)),
+      derivations,
+    };
     compiled.set(contract, found);
   }
   return found;
@@ -74,8 +96,8 @@ function compile(contract: Contract): { fields: CompiledField[]; names: Set<stri
 
 const never = () => false;
 
-function compileField(field: Field): CompiledField {
-  const common = { name: field.name, missing: missingBin(field) };
+function compileField(field: InputField, at: number): CompiledField {
+  const common = { name: field.name, at, missing: missingBin(field) };
   if (field.kind === 'boolean') {
     return {
       ...common,

@@ -6,7 +6,8 @@
  */
 import { ContractError, type FieldIssue } from '../errors.ts';
 import { fieldEdges, locate } from './bins.ts';
-import type { Contract, Field } from './contract.ts';
+import type { Contract, InputField } from './contract.ts';
+import { derivationsOf, deriveBins } from './interaction.ts';
 import { fieldSize } from './layout.ts';
 import { MAX_TEXT } from './schema.ts';
 
@@ -51,8 +52,9 @@ const FALSE = new Set(['0', 'false', 'no']);
 /**
  * Prepares a parser for files whose first line is `header` (null: the columns the contract lists).
  *
- * Fails with FILE_HEADER_MISMATCH when a needed column is absent or doubled. Extra columns are ignored. `line` is the
- * number of the row's line, from 1; it becomes no part of the result and only keeps calls and reports together.
+ * Fails with FILE_HEADER_MISMATCH when a needed column is absent or doubled, or a column has the name of an
+ * interaction, which is derived. Extra columns are ignored. `line` is the number of the row's line, from 1; it becomes
+ * no part of the result and only keeps calls and reports together.
  */
 export function createRowParser(
   contract: Contract,
@@ -63,7 +65,10 @@ export function createRowParser(
   if (columns === null) throw mismatch([{ field: '(header)', rule: 'is missing' }]);
   const { trim } = contract.csv;
   const at = columnFinder(trim ? columns.map((column) => column.trim()) : columns, options);
-  const fieldColumns = Int32Array.from(contract.fields, (field) => at(field.name, false));
+  const inputs = contract.fields.flatMap((field, k) => (field.kind === 'interaction' ? [] : [{ field, k }]));
+  const derivations = derivationsOf(contract);
+  const inputColumns = Int32Array.from(inputs, ({ field }) => at(field.name, false));
+  for (const derivation of derivations) at.refuse(contract.fields[derivation.at].name);
   const labelColumn = at(contract.label.name, options.labels === 'optional');
   const subjectColumn = contract.subject === null ? -1 : at(contract.subject, false);
   const timeColumn = contract.time === null ? -1 : at(contract.time, false);
@@ -72,8 +77,9 @@ export function createRowParser(
   const width = columns.length;
   const count = contract.fields.length;
   const missing = new Set(['', ...contract.csv.missing]);
-  const missingBins = contract.fields.map((field) => fieldSize(field) - 1);
-  const readers = contract.fields.map(cellReader);
+  const places = Int32Array.from(inputs, ({ k }) => k);
+  const missingBins = inputs.map(({ field }) => fieldSize(field) - 1);
+  const readers = inputs.map(({ field }) => cellReader(field));
   const labels = new Map<string, 0 | 1>();
   for (const value of contract.label.negative) labels.set(value, 0);
   for (const value of contract.label.positive) labels.set(value, 1);
@@ -84,14 +90,15 @@ export function createRowParser(
     let issues: FieldIssue[] | null = null;
     const bins = new Uint16Array(count);
     let clamped = 0;
-    for (let k = 0; k < count; k++) {
-      const raw = cells[fieldColumns[k]];
+    for (let i = 0; i < places.length; i++) {
+      const k = places[i];
+      const raw = cells[inputColumns[i]];
       const cell = trim ? raw.trim() : raw;
       if (missing.has(cell)) {
-        bins[k] = missingBins[k];
+        bins[k] = missingBins[i];
         continue;
       }
-      const bin = readers[k](cell);
+      const bin = readers[i](cell);
       if (bin < 0) {
         issues ??= [];
         issues.push({ field: contract.fields[k].name, rule: RULES[bin] });
@@ -103,6 +110,7 @@ export function createRowParser(
         bins[k] = bin;
       }
     }
+    deriveBins(derivations, bins);
 
     let label: 0 | 1 | null = null;
     if (labelColumn >= 0) {
@@ -139,7 +147,7 @@ export function createRowParser(
   };
 }
 
-function cellReader(field: Field): (cell: string) => number {
+function cellReader(field: InputField): (cell: string) => number {
   if (field.kind === 'boolean') {
     return (cell) => {
       const lower = cell.toLowerCase();
@@ -190,6 +198,8 @@ export function parseTime(cell: string): Date | null {
 
 interface ColumnFinder {
   (name: string, optional: boolean): number;
+  /** Notes an issue when there is a column of that name. */
+  refuse(name: string): void;
   check(): void;
 }
 
@@ -202,6 +212,9 @@ function columnFinder(columns: readonly string[], options: RowParserOptions): Co
     return first;
   };
   return Object.assign(find, {
+    refuse(name: string) {
+      if (columns.includes(name)) issues.push({ field: name, rule: 'is derived and must not be a column' });
+    },
     check() {
       if (issues.length > 0) throw mismatch(issues, options);
     },

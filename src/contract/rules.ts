@@ -5,7 +5,8 @@
  */
 import type { FieldIssue } from '../errors.ts';
 import { fieldEdges } from './bins.ts';
-import type { Contract, NumericField } from './contract.ts';
+import type { Contract, InteractionField, NumericField } from './contract.ts';
+import { MAX_INTERACTION_BINS, partNamed, valueBins } from './interaction.ts';
 import { fieldSize } from './layout.ts';
 import { MAX_TOTAL_BINS } from './schema.ts';
 
@@ -15,11 +16,13 @@ export function ruleIssues(contract: Contract): FieldIssue[] {
   const refuse = (field: string, rule: string) => issues.push({ field, rule });
 
   const taken = new Set<string>();
+  const pairs = new Set<string>();
   for (const [at, field] of contract.fields.entries()) {
     const path = `fields.${at}`;
     if (taken.has(field.name)) refuse(`${path}.name`, 'must differ from every other field');
     taken.add(field.name);
     if (field.kind === 'numeric') numericIssues(field, path, refuse);
+    if (field.kind === 'interaction') interactionIssues(contract, field, path, pairs, refuse);
     if (field.kind === 'categorical') {
       if (new Set(field.categories).size < field.categories.length) refuse(`${path}.categories`, 'must not repeat');
       if (field.categories.some((category) => contract.csv.missing.includes(category))) {
@@ -74,6 +77,35 @@ function numericIssues(field: NumericField, path: string, refuse: (field: string
   if (!within) refuse(`${path}.bins`, 'must not be so many that two edges coincide between these bounds');
 }
 
+function interactionIssues(
+  contract: Contract,
+  field: InteractionField,
+  path: string,
+  pairs: Set<string>,
+  refuse: (field: string, rule: string) => void,
+): void {
+  const parts = field.of.map((name) => partNamed(contract.fields, name));
+  for (const [side, part] of parts.entries()) {
+    if (part === undefined) {
+      refuse(`${path}.of.${side}`, 'must be the name of a numeric, categorical or boolean field of the contract');
+      continue;
+    }
+    const most = valueBins(part);
+    const groups = field.bins[side];
+    if (part.kind === 'numeric' ? groups > most : groups !== most) {
+      const wanted = part.kind === 'numeric' ? `at most ${most}, the value bins` : `${most} (or null), all bins`;
+      refuse(`${path}.bins.${side}`, `must be ${wanted} of ${part.name}`);
+    }
+  }
+  if (field.of[0] === field.of[1]) refuse(`${path}.of`, 'must name two different fields');
+  const pair = JSON.stringify([...field.of].sort());
+  if (pairs.has(pair)) refuse(`${path}.of`, 'must not repeat the pair of another interaction, in either order');
+  pairs.add(pair);
+  if (field.bins[0] * field.bins[1] > MAX_INTERACTION_BINS) {
+    refuse(`${path}.bins`, `must multiply to at most ${MAX_INTERACTION_BINS}; give fewer groups of a numeric part`);
+  }
+}
+
 function csvIssues(contract: Contract, needed: Set<string>, refuse: (field: string, rule: string) => void): void {
   const { header, columns, delimiter, comment } = contract.csv;
   if (comment === delimiter) refuse('csv.comment', 'must differ from the delimiter');
@@ -86,5 +118,9 @@ function csvIssues(contract: Contract, needed: Set<string>, refuse: (field: stri
     return;
   }
   if (new Set(columns).size < columns.length) refuse('csv.columns', 'must not repeat a column');
-  for (const name of needed) if (!columns.includes(name)) refuse('csv.columns', `must include the column ${name}`);
+  const derived = new Set(contract.fields.flatMap(({ kind, name }) => (kind === 'interaction' ? [name] : [])));
+  for (const name of derived) if (columns.includes(name)) refuse('csv.columns', `must not include the derived ${name}`);
+  for (const name of needed) {
+    if (!derived.has(name) && !columns.includes(name)) refuse('csv.columns', `must include the column ${name}`);
+  }
 }

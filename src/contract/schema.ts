@@ -57,6 +57,17 @@ const categoricalField = z.strictObject({
 
 const booleanField = z.strictObject({ kind: z.literal('boolean'), name: columnName, reason });
 
+/** Null: all value bins of that part. Two parts of at least 2 share at most 256, hence 128. */
+const groups = z.int().min(2).max(128).nullable();
+
+const interactionField = z.strictObject({
+  kind: z.literal('interaction'),
+  name: columnName,
+  of: z.tuple([columnName, columnName]),
+  bins: z.tuple([groups, groups]).optional(),
+  reason,
+});
+
 export const contractSchema = z.strictObject({
   format: z.literal('veilrisk-contract/1'),
   name: z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, { error: 'must be lower-case letters, digits and hyphens' }),
@@ -65,7 +76,7 @@ export const contractSchema = z.strictObject({
   description: text(4000).optional(),
   synthetic: z.boolean().default(false),
   fields: z
-    .array(z.discriminatedUnion('kind', [numericField, categoricalField, booleanField]))
+    .array(z.discriminatedUnion('kind', [numericField, categoricalField, booleanField, interactionField]))
     .min(1)
     .max(1024),
   label: z.strictObject({

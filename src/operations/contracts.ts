@@ -82,7 +82,7 @@ export interface FieldDescription {
 export function describeFields(contract: Contract): FieldDescription[] {
   const { sizes } = layoutOf(contract);
   return contract.fields.map((field, k) => {
-    const titles = Array.from({ length: sizes[k] }, (_, bin) => binTitle(field, bin));
+    const titles = Array.from({ length: sizes[k] }, (_, bin) => binTitle(contract, field, bin));
     const outline =
       titles.length <= 6
         ? titles.join(' | ')

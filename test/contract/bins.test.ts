@@ -111,15 +111,15 @@ describe('layout and titles', () => {
   test('every bin has its own name', () => {
     const { sizes } = layoutOf(contract);
     contract.fields.forEach((f, k) => {
-      const titles = Array.from({ length: sizes[k] }, (_, bin) => binTitle(f, bin));
+      const titles = Array.from({ length: sizes[k] }, (_, bin) => binTitle(contract, f, bin));
       expect(new Set(titles).size).toBe(sizes[k]);
       expect(titles.at(-1)).toBe('missing');
-      expect(() => binTitle(f, sizes[k])).toThrow(ContractError);
+      expect(() => binTitle(contract, f, sizes[k])).toThrow(ContractError);
     });
-    expect(binTitle(contract.fields[0], 0)).toBe('0 to below 25');
-    expect(binTitle(contract.fields[0], 3)).toBe('75 to 100');
-    expect(binTitle(contract.fields[2], 2)).toBe('other');
-    expect(binTitle(contract.fields[3], 1)).toBe('true');
+    expect(binTitle(contract, contract.fields[0], 0)).toBe('0 to below 25');
+    expect(binTitle(contract, contract.fields[0], 3)).toBe('75 to 100');
+    expect(binTitle(contract, contract.fields[2], 2)).toBe('other');
+    expect(binTitle(contract, contract.fields[3], 1)).toBe('true');
   });
 
   test('a record of the layout sets one coordinate per field', () => {

@@ -177,7 +177,7 @@ describe('published contracts', () => {
     const text = readFileSync(join(root, 'src', 'contract', 'FORMAT.md'), 'utf8');
     const contract = parseContract(JSON.parse(/```json\n([\s\S]*?)```/.exec(text)![1]));
     expect(text).toContain(`Hash: \`${contractHash(contract)}\``);
-    expect(layoutOf(contract).total).toBe(17);
-    expect([...binRecord(contract, { income: 0, age: 25, purpose: 'boat' }).bins]).toEqual([0, 1, 2, 2]);
+    expect(layoutOf(contract).total).toBe(24);
+    expect([...binRecord(contract, { income: 0, age: 25, purpose: 'boat' }).bins]).toEqual([0, 1, 2, 2, 2]);
   });
 });

@@ -140,12 +140,13 @@ async function readTransactions(contract: Contract, file: string, most: number):
 function toTransaction(contract: Contract, cells: Readonly<Record<string, string>>): Transaction {
   const missing = new Set(contract.csv.missing);
   return Object.fromEntries(
-    contract.fields.map((field): [string, unknown] => {
+    contract.fields.flatMap((field): [string, unknown][] => {
+      if (field.kind === 'interaction') return [];
       const text = cells[field.name];
-      if (text === undefined || missing.has(text)) return [field.name, null];
-      if (field.kind === 'numeric') return [field.name, Number(text)];
-      if (field.kind === 'boolean') return [field.name, /^(1|true|yes)$/i.test(text)];
-      return [field.name, text];
+      if (text === undefined || missing.has(text)) return [[field.name, null]];
+      if (field.kind === 'numeric') return [[field.name, Number(text)]];
+      if (field.kind === 'boolean') return [[field.name, /^(1|true|yes)$/i.test(text)]];
+      return [[field.name, text]];
     }),
   );
 }

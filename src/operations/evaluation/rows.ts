@@ -131,6 +131,8 @@ function doubtsAbout(contract: Contract, data: BinnedData, clampedByField: reado
     }
   }
   return contract.fields.flatMap((field, k) => {
+    // An interaction has no cells; what is missing in its parts is said of them.
+    if (field.kind === 'interaction') return [];
     const share = (cells: number) => `${field.name}: ${Math.floor((100 * cells) / rows)} % of the cells`;
     if (missing[k] > rows / 2) return [`${share(missing[k])} are missing`];
     if (clampedByField[k] > rows / 2) return [`${share(clampedByField[k])} are outside the bounds of the contract`];
