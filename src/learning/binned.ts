@@ -21,13 +21,13 @@ export interface BinnedData {
 /** What a model of a contract looks like: public, known before any data is read. */
 export interface ModelShape {
   readonly sizes: readonly number[];
-  /** How many leading bins of each field are ordered, hence smoothed across; 0 for a vocabulary. */
+  /** How many leading bins of each field are ordered, hence smoothed across; 0 for a vocabulary or an interaction. */
   readonly ordered: readonly number[];
 }
 
 export function shapeOf(contract: Pick<Contract, 'fields'>): ModelShape {
   const { sizes } = layoutOf(contract);
-  // The last bin of a numeric field is `missing`, which has no neighbours.
+  // The last bin of a numeric field is `missing`, which has no neighbours. Pairs of groups have no order of one line.
   return { sizes, ordered: contract.fields.map((field, k) => (field.kind === 'numeric' ? sizes[k] - 1 : 0)) };
 }
 

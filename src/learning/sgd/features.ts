@@ -8,7 +8,7 @@
  *                `name:missing`  1 when missing, else 0
  *   boolean      `name`          1 true, -1 false, 0 missing; `name:missing`
  *   categorical  `name=category` one for each category, `name:other`, `name:missing`; exactly one is 1
- *   any other    `name#bin`      one for each bin; exactly one is 1
+ *   interaction  `name#bin`      one for each bin; exactly one is 1, so that it adds 1 to the squared norm like a category
  * Most entries of a vector are zero, so records are read as index and value lists.
  *
  * Limit: equal bins give equal features; what a bin has merged is gone.
