@@ -5,15 +5,16 @@
  * the state.
  */
 
-import { type Contract, contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
+import { type Contract, contractHash, parseContract } from '../../src/contract/contract.ts';
 import { FederationError, VeilriskError } from '../../src/errors.ts';
 import { type ModelShape, shapeOf } from '../../src/learning/binned.ts';
 import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
 import { parsePlan, planHash, type TrainingPlan } from '../../src/learning/plan.ts';
+import { resolutionOf } from '../../src/learning/resolution.ts';
 import { type Scorecard, toModel } from '../../src/learning/scorecard.ts';
 import { SCORE_CELLS } from '../../src/learning/scoreHistogram.ts';
 import { flatWeights } from '../../src/learning/site.ts';
-import { absorbCounts, absorbRound, createTrainer, reviveTrainer } from '../../src/learning/trainer.ts';
+import { absorbCounts, absorbRound, createTrainer, currentModel, reviveTrainer } from '../../src/learning/trainer.ts';
 import { canonicalHash, parseCanonical } from '../protocol/canonical.ts';
 import { NO_WEIGHTS, type Weights } from '../protocol/weights.ts';
 import type { Plan } from './store/database.ts';
@@ -51,7 +52,7 @@ export function openCourse(planJson: Uint8Array, contractJson: Uint8Array): Cour
       planHash: hash,
       contract,
       shape,
-      dimension: layoutOf(contract).total,
+      dimension: resolutionOf(shape, plan.knots).total,
       evaluation: evaluationRound(plan),
     };
   } catch (error) {
@@ -99,7 +100,7 @@ export function nextState(state: string, counts: Float64Array, gradient: Float64
 /** What a site works on in round `number`: nothing in the count round, the finished model in the evaluation. */
 export function weightsOf(course: Course, number: number, state: string): Weights {
   if (number === 0) return NO_WEIGHTS;
-  const model = number === course.evaluation ? finish(course, state) : reviveTrainer(JSON.parse(state)).model;
+  const model = number === course.evaluation ? finish(course, state) : currentModel(reviveTrainer(JSON.parse(state)));
   return { intercept: model.intercept, flat: flatWeights(model, course.shape.sizes) };
 }
 

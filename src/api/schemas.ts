@@ -78,13 +78,10 @@ export const keyReply = z
   })
   .meta({ id: 'KeyReply' });
 
-const measure = z
-  .object({ estimate: z.number(), low: z.number(), high: z.number() })
-  .nullable()
-  .meta({
-    id: 'Measure',
-    description: 'A value and its 95 % interval, noise included; null where the noise hides it.',
-  });
+const measure = z.object({ estimate: z.number(), low: z.number(), high: z.number() }).nullable().meta({
+  id: 'Measure',
+  description: 'A value and its 95 % interval, noise included; null where the noise hides it.',
+});
 
 const evaluation = z
   .object({
@@ -120,7 +117,10 @@ export const modelsReply = z
           delta: z.number().nullable(),
         }),
         evaluation: evaluation.nullable(),
-        scaling: z.object({ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() }),
+        scaling: z.object({
+          ...{ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() },
+          residualBound: z.number().optional(),
+        }),
         decisionThresholds: z.object({ version: z.int(), hash: HASH, reviewFrom: z.int(), declineFrom: z.int() }),
         encryption: z.object({
           presets: z.array(z.string()),

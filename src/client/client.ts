@@ -161,7 +161,7 @@ async function listModels(service: Service): Promise<ServedModel[]> {
 /** The only form in which a decrypted logit leaves the SDK. */
 function present(model: ServedModel, logit: number): EncryptedScore {
   const score = scoreOf(model.scaling, logit);
-  const probability = Math.round(probabilityOf(logit) * 1e4) / 1e4;
+  const probability = Math.round(probabilityOf(logit, model.scaling.residualBound) * 1e4) / 1e4;
   const thresholds = model.decisionThresholds;
   if (thresholds === undefined) return { score, probability };
   const decision = score >= thresholds.declineFrom ? 'decline' : score >= thresholds.reviewFrom ? 'review' : 'approve';

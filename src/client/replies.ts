@@ -17,7 +17,10 @@ const model = z.object({
   family: z.string(),
   contractHash: hash,
   contract: z.unknown(),
-  scaling: z.object({ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() }),
+  scaling: z.object({
+    ...{ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() },
+    residualBound: z.number().min(0.5).max(1).optional(),
+  }),
   decisionThresholds: z.object({ reviewFrom: z.number(), declineFrom: z.number() }).optional(),
   encryption: z.object({ presets: z.array(z.string()), dimension: z.int().min(1) }).optional(),
 });

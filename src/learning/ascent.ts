@@ -35,7 +35,7 @@ export interface Sums {
 const STEP = 3;
 // Penalties as shares of noise * sqrt(rounds), the same for every data set.
 const RIDGE_SHARE = 0.15;
-const SMOOTH_SHARE = 2;
+const SMOOTH_SHARE = 0.5;
 // The bins of the field whose neighbours are pulled together with exactly SMOOTH_SHARE.
 const REFERENCE_BINS = 32;
 // Half of the expected noise: later steps undo part of what earlier noise did, so all of it would be too much.

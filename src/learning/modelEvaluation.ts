@@ -81,8 +81,8 @@ export function evaluateModel(subject: Evaluated, sum: Float64Array, sites: read
   const { header, variance } = about(subject);
   // Every site adds its own noise.
   const noiseVariance = variance * sites.length;
-  const { maxRecordsPerSubject } = plan;
-  const measures = estimate(sum, { noiseVariance, intercept, maxRecordsPerSubject });
+  const { maxRecordsPerSubject, residualBound } = plan;
+  const measures = estimate(sum, { noiseVariance, intercept, residualBound, maxRecordsPerSubject });
   const result = { sites: [...sites], noiseVariance, histogram: Array.from(sum), measures };
   return { ...header, result, code: '', reason: '' };
 }

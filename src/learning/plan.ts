@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
+import { muFor } from '../privacy/gdp.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
 
@@ -41,6 +42,8 @@ const planSchema = z
     residualBits: z.int().min(12).max(16),
     /** Residuals y - p are clipped to [-residualBound, residualBound]; 1 clips nothing. */
     residualBound: z.number().min(0.5).max(1),
+    /** Numeric fields of at least twice as many bins are released and learnt at so many knots; 0: at every bin. */
+    knots: z.union([z.literal(0), z.int().min(2).max(1024)]),
     /** Share of mu^2 spent on the bin counts; what counts and evaluation leave is split evenly over the rounds. */
     countShare: z.number().min(0.001).max(0.5),
     /** One more release after training: a histogram of the scores of customers kept out of it; null for none. */
@@ -154,7 +157,8 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
     maxRecordsPerSubject: contract.maxRecordsPerSubject,
     fields: contract.fields.length,
     residualBits: 14,
-    residualBound: 1,
+    residualBound: DEFAULT_RESIDUAL_BOUND,
+    knots: defaultKnots(facts, dropouts),
     countShare: DEFAULT_COUNT_SHARE,
     evaluation: facts.evaluation ?? null,
     roundDeadlineMs: facts.roundDeadlineMs ?? 30_000,
@@ -168,5 +172,19 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
 // Rounds cost no privacy, but each is a round trip between all banks. Weak signals are learnt in 30; where noise is
 // small against the data, penalties are small too and the fit still improves up to 50.
 const STRONG_SIGNAL = 200_000;
+// Clipped at c a residual costs c times the sensitivity and little of the signal: labels other than the expected one have
+// residuals near 1 and lose no more than the noise does. Below 1/2 the link would not be monotone.
+const DEFAULT_RESIDUAL_BOUND = 0.6;
 // The counts only set step sizes, baselines and the mean contribution of a field.
 const DEFAULT_COUNT_SHARE = 0.02;
+
+/**
+ * Knots of a field of many bins: more where there is more signal against the noise of one number, mu n / sqrt(K).
+ *
+ * The power is small because the signal of a rare event, whose frequency is private, is far below that of n records.
+ */
+function defaultKnots({ contract, epsilon, delta, sites, expectedRows, mode }: PlanFacts, dropouts: number): number {
+  const noisyBanks = mode === 'sum' ? sites / (sites - dropouts) : sites;
+  const signal = (muFor(epsilon, delta) * expectedRows) / Math.sqrt(contract.fields.length * noisyBanks);
+  return Math.min(32, Math.max(6, Math.round(8 * (signal / 1000) ** 0.2)));
+}

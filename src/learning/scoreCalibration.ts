@@ -7,6 +7,7 @@
  * the sandwich variance (Huber 1967). Limit: the open outer bins count as if they were as wide as their neighbours.
  */
 import { type Measure, ratioInterval, within } from './ratioInterval.ts';
+import { calibratedLogit } from './score.ts';
 import { gridLogit, SCORE_BINS } from './scoreHistogram.ts';
 
 export interface CalibrationGroup {
@@ -34,20 +35,29 @@ const REACH = 3;
 /** A slope known to less than this share of itself is not reported: the linearisation of its interval would not hold. */
 const WIDEST = 0.5;
 
+/** Where a grid lies and how its logits become probabilities. */
+export interface ScoreScale {
+  /** Of the model; the grid is laid about it. */
+  readonly intercept: number;
+  /** Of the plan: 1 when no residual was clipped. */
+  readonly residualBound: number;
+}
+
 const probability = (logit: number) => 1 / (1 + Math.exp(-logit));
 
 /** @param z normal quantile of both ends. */
-export function calibrationOf(cells: Float64Array, variance: Float64Array, intercept: number, z: number): Calibration {
-  const predicted = meanProbabilities(intercept);
+export function calibrationOf(cells: Float64Array, variance: Float64Array, scale: ScoreScale, z: number): Calibration {
+  const at = (position: number) => calibratedLogit(scale.intercept + gridLogit(position), scale.residualBound);
+  const predicted = meanProbabilities(at);
   return {
     inTheLarge: within(observedOverExpected(cells, variance, predicted, z), 0, Number.MAX_VALUE),
-    slope: slopeOf(cells, variance, intercept, z),
+    slope: slopeOf(cells, variance, at, calibratedLogit(scale.intercept, scale.residualBound), z),
     groups: Array.from({ length: SCORE_BINS / GROUP_BINS }, (_, group) => {
       const first = group * GROUP_BINS;
       const next = first + GROUP_BINS;
       const inside = (cell: number) => cell % SCORE_BINS >= first && cell % SCORE_BINS < next;
-      const from = probability(intercept + gridLogit(first));
-      const to = probability(intercept + gridLogit(next));
+      const from = probability(at(first));
+      const to = probability(at(next));
       let positives = 0;
       let records = 0;
       let expected = 0;
@@ -70,8 +80,8 @@ export function calibrationOf(cells: Float64Array, variance: Float64Array, inter
 }
 
 /** What a record of each bin adds to the expected positives: 2 p(middle) - mean of p over the bin. */
-function meanProbabilities(intercept: number): Float64Array {
-  const at = (position: number) => probability(intercept + gridLogit(position));
+function meanProbabilities(logitAt: (position: number) => number): Float64Array {
+  const at = (position: number) => probability(logitAt(position));
   return Float64Array.from({ length: SCORE_BINS }, (_, bin) => {
     const middle = at(bin + 0.5);
     // Simpson's rule; the bin is narrow.
@@ -96,14 +106,20 @@ function observedOverExpected(
 }
 
 /** Newton's method on the two score equations; null when it finds no solution or one that says too little. */
-function slopeOf(cells: Float64Array, variance: Float64Array, intercept: number, z: number): Measure {
+function slopeOf(
+  cells: Float64Array,
+  variance: Float64Array,
+  logitAt: (position: number) => number,
+  centre: number,
+  z: number,
+): Measure {
   // Label = 1 with probability(level + slope * x) at distance x from the centre.
-  let level = intercept;
+  let level = centre;
   let slope = 1;
   for (let step = 0; step < NEWTON_STEPS; step++) {
     let [s0, s1, h00, h01, h11, m00, m01, m11] = [0, 0, 0, 0, 0, 0, 0, 0];
     for (let bin = 0; bin < SCORE_BINS; bin++) {
-      const x = gridLogit(bin + 0.5);
+      const x = logitAt(bin + 0.5) - centre;
       const p = probability(level + slope * x);
       const negatives = cells[bin];
       const positives = cells[SCORE_BINS + bin];

@@ -15,7 +15,7 @@
  */
 import { LearningError } from '../errors.ts';
 import { type Measure, ratioInterval, within } from './ratioInterval.ts';
-import { type Calibration, calibrationOf } from './scoreCalibration.ts';
+import { type Calibration, calibrationOf, type ScoreScale } from './scoreCalibration.ts';
 import { SCORE_BINS, SCORE_CELLS } from './scoreHistogram.ts';
 
 export interface ScoreEstimates {
@@ -37,12 +37,12 @@ const Z_EVERY_EDGE = 3.3568;
 
 /**
  * @param histogram noisy sum of score histograms: 64 cells of label 0, then 64 of label 1.
- * @param facts variance of the noise in each cell of that sum, the intercept of the model, which places the grid, and how
- *   many records a customer may have.
+ * @param facts variance of the noise in each cell of that sum, intercept and residual bound of the model, which place the
+ *   grid, and how many records a customer may have.
  */
 export function estimate(
   histogram: ArrayLike<number>,
-  facts: { readonly noiseVariance: number; readonly intercept: number; readonly maxRecordsPerSubject: number },
+  facts: ScoreScale & { readonly noiseVariance: number; readonly maxRecordsPerSubject: number },
 ): ScoreEstimates {
   const cells = Float64Array.from(histogram);
   if (cells.length !== SCORE_CELLS || !cells.every(Number.isFinite) || !(facts.noiseVariance >= 0)) {
@@ -60,7 +60,7 @@ export function estimate(
     baseRate: within(ratioInterval({ n: positives, d: records, byCell }, variance, Z, Z), 0, 1),
     auc: within(aucInterval(cells, variance, sums), 0, 1),
     ks: within(ksInterval(variance, sums), 0, 1),
-    calibration: calibrationOf(cells, variance, facts.intercept, Z),
+    calibration: calibrationOf(cells, variance, facts, Z),
   };
 }
 

@@ -12,6 +12,7 @@ import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { offsetsOf } from './binned.ts';
 import { planHash } from './plan.ts';
+import { resolutionOf } from './resolution.ts';
 import { scoreOf } from './score.ts';
 import type { TrainerState } from './trainer.ts';
 
@@ -31,6 +32,8 @@ const scorecardSchema = z.strictObject({
     anchorLogit: z.number().min(-50).max(50),
     anchorScore: z.literal(500),
     pointsToDouble: z.literal(50),
+    /** Absent when training clipped no residual. */
+    residualBound: z.number().min(0.5).lt(1).optional(),
   }),
   training: z.strictObject({
     planHash: digest,
@@ -83,13 +86,14 @@ export function modelHash(model: Scorecard): string {
 
 /** The finished model. @throws LearningError TRAINING_INPUT before the last round. */
 export function toModel(state: TrainerState, contract: Contract): Scorecard {
-  const { plan, shape, counts, baseRate } = state;
+  const { plan, counts, baseRate } = state;
   if (state.round < plan.rounds) throw new LearningError('TRAINING_INPUT', 'rounds of the plan are still missing');
   if (plan.contractHash !== contractHash(contract)) {
     throw new LearningError('MODEL_CONTRACT_MISMATCH', 'the plan belongs to another contract', {
       where: 'contractHash',
     });
   }
+  const { shape, expand } = resolutionOf(state.shape, plan.knots);
   const { offsets } = offsetsOf(shape.sizes);
   let { intercept } = state.model;
   const weights = state.model.weights.map((field, k) => {
@@ -109,8 +113,11 @@ export function toModel(state: TrainerState, contract: Contract): Scorecard {
       format: 'veilrisk-scorecard/1',
       contractHash: plan.contractHash,
       intercept,
-      weights,
-      scaling: { anchorLogit: Math.log(baseRate / (1 - baseRate)), anchorScore: 500, pointsToDouble: 50 },
+      weights: expand(weights),
+      scaling: {
+        ...{ anchorLogit: Math.log(baseRate / (1 - baseRate)), anchorScore: 500, pointsToDouble: 50 },
+        ...(plan.residualBound < 1 && { residualBound: plan.residualBound }),
+      },
       training: {
         planHash: planHash(plan),
         mode: plan.mode,

@@ -15,6 +15,7 @@ import { lossOf, type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.
 import { gdpEpsilon, muFor, roundUp, sumUp } from '../privacy/gdp.ts';
 import type { Rational } from '../privacy/rational.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
+import { unitOf } from './resolution.ts';
 import { statementText } from './statementText.ts';
 
 export const GUARANTEE = 'Scorecard training';
@@ -120,9 +121,9 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
   };
 }
 
-/** Square of the L2 sensitivity of the bin counts to one customer. */
+/** Square of the L2 sensitivity of the counts to one customer, in the units of the release (resolution.ts). */
 export function countSensitivitySquared(plan: TrainingPlan): number {
-  return plan.maxRecordsPerSubject ** 2 * plan.fields;
+  return plan.maxRecordsPerSubject ** 2 * plan.fields * unitOf(plan.knots) ** 2;
 }
 
 /** Square of the L2 sensitivity of the gradient of a round, 1 to `plan.rounds`, to one customer, in grid units. */

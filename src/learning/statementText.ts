@@ -4,6 +4,7 @@
 import type { NoiseLevel } from '../privacy/gaussianMechanism.ts';
 import { approximately } from '../privacy/rational.ts';
 import type { TrainingPlan } from './plan.ts';
+import { unitOf } from './resolution.ts';
 import type { Loss } from './statement.ts';
 
 export function statementText(
@@ -12,16 +13,18 @@ export function statementText(
   noise: { count: NoiseLevel; round: NoiseLevel; evaluation: NoiseLevel | null },
 ): string[] {
   const m = plan.maxRecordsPerSubject;
+  const unit = unitOf(plan.knots);
   const grid = 2 ** plan.residualBits;
   const sensitivity = m * Math.sqrt(plan.fields);
+  const number = plan.knots === 0 ? 'bin' : `bin, or knot where a field has at least ${2 * plan.knots} bins`;
   const lines = [
     `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta} ` +
       `(${losses.aggregator.mu.toPrecision(6)}-GDP, add or remove all records of the customer, at most ${m} used).`,
     `Counts: ${plan.fields} fields, L2 sensitivity ${figure(sensitivity)}, each bank adds discrete Gaussian noise of ` +
-      `sigma ${figure(approximately(noise.count.sigma))} to every bin.`,
+      `sigma ${figure(approximately(noise.count.sigma) / unit)} to every ${number}.`,
     `Rounds: ${plan.rounds} gradients on the grid 1/${grid}, residuals clipped to ${plan.residualBound} (1/2 in round ` +
       `1), L2 sensitivity ${figure(sensitivity * plan.residualBound)} in units of records, each bank adds discrete ` +
-      `Gaussian noise of sigma ${figure(approximately(noise.round.sigma) / grid)} records to every bin.`,
+      `Gaussian noise of sigma ${figure(approximately(noise.round.sigma) / (grid * unit))} records to every ${number}.`,
   ];
   if (plan.evaluation !== null && noise.evaluation !== null) {
     lines.push(

@@ -12,10 +12,11 @@ import type { RandomSource } from '../random.ts';
 import { ascend, startProgress } from './ascent.ts';
 import { type BinnedData, checkBinned, shapeOf } from './binned.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
+import { resolutionOf } from './resolution.ts';
 import { type Scorecard, toModel } from './scorecard.ts';
 import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
-import { absorbCounts, absorbRound, createTrainer } from './trainer.ts';
+import { absorbCounts, absorbRound, createTrainer, currentModel } from './trainer.ts';
 
 /**
  * All rounds of a plan over several banks, each adding its own noise from its own source.
@@ -33,12 +34,16 @@ export function trainFederatedInMemory(
   }
   sites.forEach(checkBinned);
   const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
-  const counts = sumOf(sites.map((data, i) => addNoise(siteCounts(data), sigmaCountSquared, randoms[i])));
-  let state = absorbCounts(createTrainer(plan, shapeOf(contract)), counts);
+  const shape = shapeOf(contract);
+  const { reduce } = resolutionOf(shape, plan.knots);
+  const counts = sumOf(sites.map((data, i) => addNoise(reduce(siteCounts(data)), sigmaCountSquared, randoms[i])));
+  let state = absorbCounts(createTrainer(plan, shape), counts);
   for (let round = 1; round <= plan.rounds; round++) {
-    const { model } = state;
+    const model = currentModel(state);
     const grid = residualGrid(plan, round);
-    const noisy = sites.map((data, i) => addNoise(siteGradient(data, model, grid), sigmaRoundSquared, randoms[i]));
+    const noisy = sites.map((data, i) =>
+      addNoise(reduce(siteGradient(data, model, grid)), sigmaRoundSquared, randoms[i]),
+    );
     state = absorbRound(state, sumOf(noisy), counts, sites.length);
   }
   return toModel(state, contract);

@@ -11,19 +11,21 @@
 import { LearningError } from '../errors.ts';
 import { approximately } from '../privacy/rational.ts';
 import { ascend, noisePenalty, type Progress, startProgress } from './ascent.ts';
-import { type ModelShape, offsetsOf } from './binned.ts';
+import type { ModelShape } from './binned.ts';
 import { parsePlan, type TrainingPlan } from './plan.ts';
-import { flatWeights } from './site.ts';
+import { resolutionOf, unitOf } from './resolution.ts';
+import { type AdditiveModel, flatWeights } from './site.ts';
 import { privacyStatement } from './statement.ts';
 
 /** JSON-serialisable; replaced, never changed, by each absorbed sum. */
 export interface TrainerState extends Progress {
   readonly format: 'veilrisk-trainer/2';
   readonly plan: TrainingPlan;
+  /** That of the contract; what is absorbed and learnt has the plan's resolution of it. */
   readonly shape: ModelShape;
   /** Gradient rounds absorbed. */
   readonly round: number;
-  /** Noisy bin counts of all sites that gave them, one-hot order; empty before the count round. */
+  /** Noisy counts of all sites that gave them, in released units; empty before the count round. */
   readonly counts: readonly number[];
 }
 
@@ -40,8 +42,13 @@ export function createTrainer(plan: TrainingPlan, shape: ModelShape): TrainerSta
     shape: { sizes: [...shape.sizes], ordered: [...shape.ordered] },
     round: 0,
     counts: [],
-    ...startProgress(shape),
+    ...startProgress(resolutionOf(shape, plan.knots).shape),
   };
+}
+
+/** The model learnt so far, with a weight for every bin: what sites take the next gradient at. */
+export function currentModel({ model, shape, plan }: TrainerState): AdditiveModel {
+  return { intercept: model.intercept, weights: resolutionOf(shape, plan.knots).expand(model.weights) };
 }
 
 /** Takes the sum of the noisy counts of all sites that sent them. Refused a second time. */
@@ -54,8 +61,8 @@ export function absorbCounts(state: TrainerState, sumOfSites: Float64Array): Tra
 /**
  * Takes the sum of one round's noisy gradients and returns the next state.
  *
- * @param sumGradient integers on the plan's grid, one-hot order, summed over the sites that answered.
- * @param sumCounts noisy counts summed over THE SAME sites.
+ * @param sumGradient integers on the plan's grid in released units, summed over the sites that answered.
+ * @param sumCounts noisy counts in released units, summed over THE SAME sites.
  * @param contributing how many sites those are, in [quorum, sites].
  */
 export function absorbRound(
@@ -66,16 +73,22 @@ export function absorbRound(
 ): TrainerState {
   requireSum(state, sumGradient, 'gradient');
   requireSum(state, sumCounts, 'counts');
-  const { plan, shape } = state;
+  const { plan } = state;
   if (state.counts.length === 0) throw new LearningError('TRAINING_INPUT', 'the counts come before the first round');
   if (state.round >= plan.rounds) throw new LearningError('TRAINING_INPUT', 'every round of the plan was absorbed');
   if (!Number.isInteger(contributing) || contributing < plan.quorum || contributing > plan.sites) {
     throw new LearningError('TRAINING_INPUT', 'the number of contributing sites is not between quorum and sites');
   }
-  const grid = 2 ** plan.residualBits;
+  const unit = unitOf(plan.knots);
+  const grid = unit * 2 ** plan.residualBits;
   // Every site adds its own noise, so that of the sum grows with the sites that answered.
   const noise = (approximately(privacyStatement(plan).sigmaRound) / grid) * Math.sqrt(contributing);
-  const sums = { gradient: sumGradient.map((value) => value / grid), counts: sumCounts, noise };
+  const sums = {
+    gradient: sumGradient.map((value) => value / grid),
+    counts: sumCounts.map((value) => value / unit),
+    noise,
+  };
+  const { shape } = resolutionOf(state.shape, plan.knots);
   const progress = ascend(state, sums, shape, state.round === 0, noisePenalty(noise, plan.rounds));
   return { ...state, ...progress, round: state.round + 1 };
 }
@@ -94,9 +107,9 @@ export function reviveTrainer(json: unknown): TrainerState {
     });
   }
   const fresh = createTrainer(parsePlan(state.plan), state.shape);
-  const { total } = offsetsOf(fresh.shape.sizes);
-  flatWeights(state.model, fresh.shape.sizes);
-  flatWeights({ intercept: 0, weights: state.steps }, fresh.shape.sizes);
+  const { total, shape } = resolutionOf(fresh.shape, fresh.plan.knots);
+  flatWeights(state.model, shape.sizes);
+  flatWeights({ intercept: 0, weights: state.steps }, shape.sizes);
   const countsFit = state.counts.length === 0 || state.counts.length === total;
   const roundFits = Number.isInteger(state.round) && state.round >= 0 && state.round <= fresh.plan.rounds;
   const energyFits = state.noiseEnergy.length === fresh.plan.fields && state.noiseEnergy.every((energy) => energy >= 0);
@@ -107,7 +120,7 @@ export function reviveTrainer(json: unknown): TrainerState {
 }
 
 function requireSum(state: TrainerState, sum: Float64Array, where: string): void {
-  const { total } = offsetsOf(state.shape.sizes);
+  const { total } = resolutionOf(state.shape, state.plan.knots);
   if (sum.length !== total || !sum.every(Number.isFinite)) {
     throw new LearningError('TRAINING_INPUT', `a sum must hold ${total} finite numbers`, { where });
   }

@@ -116,7 +116,7 @@ function judge(
   return {
     id,
     score,
-    probability: probabilityOf(logit),
+    probability: probabilityOf(logit, model.scorecard.scaling.residualBound),
     decision: decide(policy, score),
     reasons: reasonsFor(model.scorecard, model.contract, bins, REASONS),
     model: { hash: model.hash },

@@ -11,10 +11,12 @@
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
  */
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
-import { type Contract, layoutOf } from '../contract/contract.ts';
+import type { Contract } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
+import { shapeOf } from '../learning/binned.ts';
 import { evaluationRound, parseEvaluation } from '../learning/modelEvaluation.ts';
 import { parsePlan, residualGrid, type TrainingPlan } from '../learning/plan.ts';
+import { resolutionOf } from '../learning/resolution.ts';
 import { SCORE_CELLS } from '../learning/scoreHistogram.ts';
 import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
@@ -151,7 +153,6 @@ async function release(
 ): Promise<{ histogram: Float64Array; releaseId: string }> {
   const { plan, planHash, contract, round, model } = task;
   const { store } = context;
-  const { total } = layoutOf(contract);
   const accepted = await store.plans.find(plan.id);
   if (accepted?.state !== 'accepted' || accepted.hash !== planHash || accepted.datasetId === null) {
     throw notAccepted(plan.id);
@@ -160,7 +161,7 @@ async function release(
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
   if (earlier?.state === 'committed' && earlier.payload !== null) {
     await requireSameState(earlier, task, refusals);
-    const cells = isEvaluation(task) ? SCORE_CELLS : total;
+    const cells = isEvaluation(task) ? SCORE_CELLS : resolutionOf(shapeOf(contract), plan.knots).total;
     return { histogram: decodeHistogram(earlier.payload, cells), releaseId: earlier.id };
   }
   const statement = privacyStatement(plan);
@@ -193,9 +194,10 @@ async function exactSums(
 ): Promise<Float64Array> {
   const { plan, contract, round, model } = task;
   const rows = await data.load(datasetId, contract, plan.evaluation?.holdout ?? 0);
-  if (model === null) return training.counts(rows.training);
-  if (isEvaluation(task)) return training.scores(rows.holdout, model);
-  return training.gradient(rows.training, model, residualGrid(plan, round));
+  if (isEvaluation(task) && model !== null) return training.scores(rows.holdout, model);
+  const { reduce } = resolutionOf(shapeOf(contract), plan.knots);
+  if (model === null) return reduce(await training.counts(rows.training));
+  return reduce(await training.gradient(rows.training, model, residualGrid(plan, round)));
 }
 
 function isEvaluation({ plan, round }: ReleaseTask): boolean {

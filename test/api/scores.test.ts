@@ -65,7 +65,7 @@ describe('POST /v1/scores', () => {
       expect(reply).toMatchObject({
         id: `tx-${i}`,
         score: riskScore(model, logit),
-        probability: probabilityOf(logit),
+        probability: probabilityOf(logit, model.scaling.residualBound),
         decision: decide(node.policy, riskScore(model, logit)),
         policy: { version: 1, hash: policyHash(node.policy) },
       });

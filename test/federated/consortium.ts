@@ -7,9 +7,10 @@ import { Party } from '../../federated/protocol/envelope.ts';
 import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
-import type { BinnedData } from '../../src/learning/binned.ts';
+import { type BinnedData, shapeOf } from '../../src/learning/binned.ts';
 import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
 import { defaultPlan, parsePlan, residualGrid, type TrainingPlan } from '../../src/learning/plan.ts';
+import { resolutionOf } from '../../src/learning/resolution.ts';
 import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
 import { addNoise, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
@@ -163,10 +164,11 @@ export class MemoryBank implements ParticipantPort {
       const exact = scoreHistogram(logitsOf(this.#data, model), this.#data.labels, scoreEdges(model));
       return { histogram: addNoise(exact, sigmaEvaluationSquared!, random), releaseId: `${plan.id}-evaluation` };
     }
+    const { reduce } = resolutionOf(shapeOf(contract), plan.knots);
     const histogram =
       model === null
-        ? addNoise(siteCounts(this.#data), sigmaCountSquared, random)
-        : addNoise(siteGradient(this.#data, model, residualGrid(plan, round)), sigmaRoundSquared, random);
+        ? addNoise(reduce(siteCounts(this.#data)), sigmaCountSquared, random)
+        : addNoise(reduce(siteGradient(this.#data, model, residualGrid(plan, round))), sigmaRoundSquared, random);
     return { histogram, releaseId: `${plan.id}-${round}` };
   }
 

@@ -250,7 +250,10 @@ describe('an evaluation', () => {
     const noiseVariance = 3 * approximately(privacyStatement(plan).sigmaEvaluationSquared!);
     expect(signed?.result).toEqual({
       ...{ sites: ['bank-1', 'bank-2', 'bank-3'], noiseVariance, histogram: Array.from(sum) },
-      measures: estimate(sum, { noiseVariance, intercept: finished.intercept, maxRecordsPerSubject: 1 }),
+      measures: estimate(sum, {
+        ...{ noiseVariance, intercept: finished.intercept },
+        ...{ residualBound: plan.residualBound, maxRecordsPerSubject: 1 },
+      }),
     });
     // The simulated label follows the first field, and 3,000 records at epsilon 4 show it.
     const { auc, records } = signed!.result!.measures;

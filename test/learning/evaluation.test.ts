@@ -2,7 +2,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { auc, ks } from '../../src/learning/evaluation.ts';
-import { probabilityOf, scoreOf } from '../../src/learning/score.ts';
+import { calibratedLogit, probabilityOf, scoreOf } from '../../src/learning/score.ts';
 
 const samples = fc
   .array(fc.tuple(fc.integer({ min: 0, max: 6 }), fc.integer({ min: 0, max: 1 })), { minLength: 2, maxLength: 40 })
@@ -85,6 +85,24 @@ describe('score', () => {
     expect(probabilityOf(800)).toBe(1);
     expect(probabilityOf(2) + probabilityOf(-2)).toBeCloseTo(1, 15);
     expect(probabilityOf(-30)).toBeCloseTo(Math.exp(-30), 25);
+  });
+
+  test('clipped residuals have a link of their own: increasing, symmetric, and the optimum of the clipped loss', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: -20, max: 20, noNaN: true }),
+        fc.double({ min: 0.5, max: 1, noNaN: true }),
+        (z, c) => {
+          const p = probabilityOf(z);
+          const q = probabilityOf(z, c);
+          // Expected clipped residual at the true probability q is 0.
+          expect(q * Math.min(c, 1 - p) - (1 - q) * Math.min(c, p)).toBeCloseTo(0, 12);
+          expect(calibratedLogit(-z, c)).toBeCloseTo(-calibratedLogit(z, c), 10);
+          expect(calibratedLogit(z + 0.01, c)).toBeGreaterThan(calibratedLogit(z, c));
+          expect(calibratedLogit(z, 1)).toBe(z);
+        },
+      ),
+    );
   });
 
   test('a logit that is no number has no score', () => {

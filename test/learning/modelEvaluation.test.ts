@@ -58,7 +58,7 @@ test('the positives it needs keep their promise', () => {
   const total = exact.subarray(64).reduce((all, cell) => all + cell, 0);
   // Four negatives for each positive.
   const scaled = exact.map((cell, i) => (cell * needed * (i < 64 ? 4 : 1)) / total);
-  const facts = { intercept: -2, maxRecordsPerSubject: 0 };
+  const facts = { intercept: -2, residualBound: 1, maxRecordsPerSubject: 0 };
   const noiseVariance = plan.sites * approximately(statement.sigmaEvaluationSquared!);
   const { auc } = estimate(scaled, { ...facts, noiseVariance });
   expect((auc!.high - auc!.low) / 2).toBeLessThan(1.2 * halfWidth);

@@ -19,6 +19,7 @@ export function planOf(wishes: Partial<TrainingPlan> = {}): TrainingPlan {
     fields: 3,
     residualBits: 14,
     residualBound: 1,
+    knots: 0,
     countShare: 0.02,
     evaluation: null,
     roundDeadlineMs: 1000,

@@ -123,7 +123,12 @@ function missesOf(population: Population, seed: number, believedSigma = populati
   for (let repetition = 0; repetition < REPETITIONS; repetition++) {
     const dealt = deal(cells, records, maxRecordsPerSubject, random);
     const noisy = sigma === 0 ? dealt : addNoise(dealt, { num: BigInt(sigma ** 2), den: 1n }, random);
-    const found = estimate(noisy, { noiseVariance: believedSigma ** 2, intercept, maxRecordsPerSubject });
+    const found = estimate(noisy, {
+      noiseVariance: believedSigma ** 2,
+      intercept,
+      residualBound: 1,
+      maxRecordsPerSubject,
+    });
     for (const name of MEASURES) {
       const measure = measureOf(found, name);
       if (measure === null) continue;
@@ -159,7 +164,7 @@ describe('without noise', () => {
   const labels = Uint8Array.from(logits, (logit) =>
     random.nextUint32() / 2 ** 32 < 1 / (1 + Math.exp(-logit)) ? 1 : 0,
   );
-  const facts = { noiseVariance: 0, intercept: -2, maxRecordsPerSubject: 1 };
+  const facts = { noiseVariance: 0, intercept: -2, residualBound: 1, maxRecordsPerSubject: 1 };
   const histogram = scoreHistogram(logits, labels, scoreEdges(facts));
   const found = estimate(histogram, facts);
 
@@ -195,7 +200,7 @@ describe('without noise', () => {
 });
 
 test('a histogram of nothing says nothing, and one of a wrong size is refused', () => {
-  const facts = { noiseVariance: 100, intercept: -2, maxRecordsPerSubject: 1 };
+  const facts = { noiseVariance: 100, intercept: -2, residualBound: 1, maxRecordsPerSubject: 1 };
   const { auc, ks, baseRate, calibration } = estimate(new Float64Array(SCORE_CELLS), facts);
   expect([auc, ks, baseRate, calibration.inTheLarge, calibration.slope]).toEqual([null, null, null, null, null]);
   expect(() => estimate(new Float64Array(3), facts)).toThrow(expect.objectContaining({ code: 'TRAINING_INPUT' }));

@@ -95,7 +95,12 @@ describe.each<PublicName>(['adult', 'taiwan', 'telco', 'ulb'])('on %s', (name) =
     const logits = logitsOf(test, model);
     const histogram = scoreHistogram(logits, test.labels, scoreEdges(model));
     const { intercept } = model;
-    const { auc: measured } = estimate(histogram, { noiseVariance: 0, intercept, maxRecordsPerSubject: 1 });
+    const { auc: measured } = estimate(histogram, {
+      noiseVariance: 0,
+      intercept,
+      residualBound: 1,
+      maxRecordsPerSubject: 1,
+    });
     expect(Math.abs(measured!.estimate - auc(logits, test.labels))).toBeLessThan(0.001);
   });
 });

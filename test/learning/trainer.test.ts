@@ -4,6 +4,8 @@ import { layoutOf } from '../../src/contract/contract.ts';
 import { type BinnedData, shapeOf } from '../../src/learning/binned.ts';
 import { auc } from '../../src/learning/evaluation.ts';
 import { defaultPlan, planHash, residualGrid } from '../../src/learning/plan.ts';
+import { resolutionOf } from '../../src/learning/resolution.ts';
+import { calibratedLogit, probabilityOf } from '../../src/learning/score.ts';
 import { logitOf, modelHash, parseScorecard, reasonsFor, riskScore, toModel } from '../../src/learning/scorecard.ts';
 import { addNoise, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
@@ -12,6 +14,7 @@ import {
   absorbCounts,
   absorbRound,
   createTrainer,
+  currentModel,
   reviveTrainer,
   type TrainerState,
 } from '../../src/learning/trainer.ts';
@@ -38,18 +41,23 @@ function madeUp(rows: number, seed: number): BinnedData {
 const data = madeUp(6000, 1);
 const sites = dealRows(data, 3);
 const plan = defaultPlan({ contract, epsilon: 2, delta: 1e-6, sites: 3, quorum: 2, expectedRows: 6000 });
+const { reduce, total } = resolutionOf(shape, plan.knots);
+const counted = (site: BinnedData) => reduce(siteCounts(site));
 const randoms = () => [1, 2, 3].map(seededRandom);
 
 describe('state machine', () => {
   test('continues from its JSON text to the same model, bit for bit', () => {
     const noise = privacyStatement(plan);
     const source = randoms();
-    const counts = sites.map((site, i) => addNoise(siteCounts(site), noise.sigmaCountSquared, source[i]));
+    const counts = sites.map((site, i) => addNoise(counted(site), noise.sigmaCountSquared, source[i]));
     let state: TrainerState = absorbCounts(createTrainer(plan, shape), sumOf(counts));
     while (state.round < plan.rounds) {
-      const { model } = state;
+      const model = currentModel(state);
       const noisy = sites.map((site, i) =>
-        addNoise(siteGradient(site, model, residualGrid(plan, state.round + 1)), noise.sigmaRoundSquared, source[i]),
+        addNoise(
+          reduce(siteGradient(site, model, residualGrid(plan, state.round + 1))),
+          ...([noise.sigmaRoundSquared, source[i]] as const),
+        ),
       );
       state = reviveTrainer(JSON.parse(JSON.stringify(absorbRound(state, sumOf(noisy), sumOf(counts), 3))));
     }
@@ -59,13 +67,14 @@ describe('state machine', () => {
   test('a round with a missing site trains on the sites that answered', () => {
     const noise = privacyStatement(plan);
     const source = randoms();
-    const counts = sites.map((site, i) => addNoise(siteCounts(site), noise.sigmaCountSquared, source[i]));
+    const counts = sites.map((site, i) => addNoise(counted(site), noise.sigmaCountSquared, source[i]));
     let state = absorbCounts(createTrainer(plan, shape), sumOf(counts));
     for (let round = 0; round < plan.rounds; round++) {
       const here = round % 3 === 1 ? [0, 2] : [0, 1, 2];
-      const { model } = state;
+      const model = currentModel(state);
       const grid = residualGrid(plan, round + 1);
-      const noisy = here.map((i) => addNoise(siteGradient(sites[i], model, grid), noise.sigmaRoundSquared, source[i]));
+      const gradients = here.map((i) => reduce(siteGradient(sites[i], model, grid)));
+      const noisy = gradients.map((exact, i) => addNoise(exact, noise.sigmaRoundSquared, source[here[i]]));
       state = absorbRound(state, sumOf(noisy), sumOf(here.map((i) => counts[i])), here.length);
     }
     const scores = logitsOf(data, toModel(state, contract));
@@ -73,25 +82,24 @@ describe('state machine', () => {
   });
 
   test('refuses what does not fit: order, shape, numbers, quorum', () => {
-    const total = layoutOf(contract).total;
     const zeros = new Float64Array(total);
     const fresh = createTrainer(plan, shape);
-    const counted = absorbCounts(fresh, zeros);
+    const ready = absorbCounts(fresh, zeros);
     const refused = expect.objectContaining({ code: 'TRAINING_INPUT' });
     expect(() => absorbRound(fresh, zeros, zeros, 3)).toThrow(refused);
-    expect(() => absorbCounts(counted, zeros)).toThrow(refused);
-    expect(() => absorbRound(counted, zeros.slice(1), zeros, 3)).toThrow(refused);
+    expect(() => absorbCounts(ready, zeros)).toThrow(refused);
+    expect(() => absorbRound(ready, zeros.slice(1), zeros, 3)).toThrow(refused);
     expect(() =>
       absorbRound(
-        counted,
+        ready,
         zeros.map(() => Number.NaN),
         zeros,
         3,
       ),
     ).toThrow(refused);
-    expect(() => absorbRound(counted, zeros, zeros, 1)).toThrow(refused);
-    expect(() => absorbRound(counted, zeros, zeros, 4)).toThrow(refused);
-    expect(() => toModel(counted, contract)).toThrow(refused);
+    expect(() => absorbRound(ready, zeros, zeros, 1)).toThrow(refused);
+    expect(() => absorbRound(ready, zeros, zeros, 4)).toThrow(refused);
+    expect(() => toModel(ready, contract)).toThrow(refused);
     expect(() => createTrainer({ ...plan, fields: 3 }, shape)).toThrow(refused);
     for (const broken of [null, {}, { ...fresh, round: -1 }, { ...fresh, baseRate: 1 }, { ...fresh, counts: [1] }]) {
       expect(() => reviveTrainer(broken)).toThrow(refused);
@@ -100,13 +108,10 @@ describe('state machine', () => {
   });
 
   test('survives sums that are all noise', () => {
-    let state = absorbCounts(
-      createTrainer({ ...plan, epsilon: 0.01 }, shape),
-      new Float64Array(layoutOf(contract).total),
-    );
+    let state = absorbCounts(createTrainer({ ...plan, epsilon: 0.01 }, shape), new Float64Array(total));
     const random = seededRandom(8);
     for (let round = 0; round < plan.rounds; round++) {
-      const gradient = Float64Array.from({ length: layoutOf(contract).total }, () => random.nextUint32() - 2 ** 31);
+      const gradient = Float64Array.from({ length: total }, () => random.nextUint32() - 2 ** 31);
       state = absorbRound(state, gradient, new Float64Array(gradient.length), 2);
     }
     expect(parseScorecard(toModel(state, contract), contract)).toBeDefined();
@@ -130,11 +135,18 @@ describe('scorecard', () => {
 
   test('is calibrated to the base rate', () => {
     const logits = logitsOf(data, model);
-    const mean = logits.reduce((sum, z) => sum + 1 / (1 + Math.exp(-z)), 0) / data.rows;
+    const { residualBound, anchorLogit } = model.scaling;
+    const mean = logits.reduce((sum, z) => sum + probabilityOf(z, residualBound), 0) / data.rows;
+    // What the sigmoid alone would say is far off: the residuals were clipped.
+    expect(Math.abs(mean - logits.reduce((sum, z) => sum + probabilityOf(z), 0) / data.rows)).toBeGreaterThan(0.02);
     const rate = data.labels.reduce((sum, y) => sum + y, 0) / data.rows;
     expect(Math.abs(mean - rate)).toBeLessThan(0.05);
-    expect(riskScore(model, model.scaling.anchorLogit)).toBe(500);
-    expect(Math.abs(model.scaling.anchorLogit - Math.log(rate / (1 - rate)))).toBeLessThan(0.3);
+    const calibrated = (z: number) => calibratedLogit(z, residualBound);
+    const typical = Array.from(logits).sort(
+      (a, b) => Math.abs(calibrated(a) - anchorLogit) - Math.abs(calibrated(b) - anchorLogit),
+    )[0];
+    expect(riskScore(model, typical)).toBe(500);
+    expect(Math.abs(anchorLogit - Math.log(rate / (1 - rate)))).toBeLessThan(0.3);
   });
 
   test('records where it came from and reads back unchanged', () => {

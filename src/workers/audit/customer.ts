@@ -8,7 +8,13 @@ import { PrivacyError } from '../../errors.ts';
 import { type BinnedData, checkBinned, selectRows } from '../../learning/binned.ts';
 import { boundContributions } from '../../privacy/contributions.ts';
 
-const FIELDS = [[], ['a'], ['a', 'b'], []];
+// The first field has bins enough to be released at knots; the customer is at one, in bin 0.
+const FIELDS = [
+  { kind: 'numeric', min: 0, max: 4, scale: 'linear', bins: 4 },
+  { kind: 'categorical', categories: ['a'] },
+  { kind: 'categorical', categories: ['a', 'b'] },
+  { kind: 'boolean' },
+];
 
 /** @param most records a customer may have. */
 export function auditContract(most: number): Contract {
@@ -18,8 +24,8 @@ export function auditContract(most: number): Contract {
     version: 1,
     title: 'Made-up records of the privacy audit',
     synthetic: true,
-    fields: FIELDS.map((categories, k) => ({
-      ...(categories.length === 0 ? { kind: 'boolean' } : { kind: 'categorical', categories }),
+    fields: FIELDS.map((field, k) => ({
+      ...field,
       name: `field-${k}`,
       reason: { code: `FIELD_${k}`, text: `Field ${k}` },
     })),

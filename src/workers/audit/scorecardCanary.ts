@@ -8,8 +8,10 @@
  * GUARANTEES.md: "Privacy audit"
  */
 import { contractHash } from '../../contract/contract.ts';
+import { shapeOf } from '../../learning/binned.ts';
 import { evaluationRound } from '../../learning/modelEvaluation.ts';
 import { parsePlan, residualGrid, type TrainingPlan } from '../../learning/plan.ts';
+import { resolutionOf } from '../../learning/resolution.ts';
 import { scoreEdges, scoreHistogram } from '../../learning/scoreHistogram.ts';
 import { type AdditiveModel, logitsOf, siteCounts, siteGradient } from '../../learning/site.ts';
 import { privacyStatement } from '../../learning/statement.ts';
@@ -28,6 +30,7 @@ const WITHOUT = auditRows(CONTRACT, false);
 const PRESENT = auditRows(CONTRACT, true);
 // Mode `sum`: eight banks, of which three collude and three may be absent, so two banks' noise keeps the promise.
 const CONSORTIUM = { mode: 'sum', sites: 8, quorum: 5, colluders: 3, dropouts: 3 } as const;
+const KNOTS = 2;
 const ALONE = { mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } as const;
 
 /** What of a plan is audited, and where its loss goes, so that most of it goes there. */
@@ -96,6 +99,7 @@ function planFor({ mechanism, epsilon, delta }: PartSetting): TrainingPlan {
     fields: CONTRACT.fields.length,
     residualBits: 14,
     residualBound: 1,
+    knots: KNOTS,
     countShare: 0.1,
     evaluation: null,
     roundDeadlineMs: 1000,
@@ -114,10 +118,11 @@ function releasesOf(plan: TrainingPlan, { mechanism, broken }: PartSetting): Aud
   });
   const noise = (sigmaSquared: Rational) => (broken === 'noise' ? tenthOf(sigmaSquared) : sigmaSquared);
   const model = worstModel();
-  const releases = [releaseWith(siteCounts, noise(statement.sigmaCountSquared))];
+  const { reduce } = resolutionOf(shapeOf(CONTRACT), plan.knots);
+  const releases = [releaseWith((data) => reduce(siteCounts(data)), noise(statement.sigmaCountSquared))];
   for (let round = 1; round <= plan.rounds; round++) {
     const grid = residualGrid(isBroken('round') ? { ...plan, residualBound: 1 } : plan, round);
-    releases.push(releaseWith((data) => siteGradient(data, model, grid), noise(statement.sigmaRoundSquared)));
+    releases.push(releaseWith((data) => reduce(siteGradient(data, model, grid)), noise(statement.sigmaRoundSquared)));
   }
   if (evaluationRound(plan) !== null && statement.sigmaEvaluationSquared !== null) {
     const edges = scoreEdges(model);
