@@ -122,6 +122,16 @@ describe('loadRows', () => {
     ]);
   });
 
+  test('says of the parts of an interaction what is missing, not of the interaction again', async () => {
+    const pair = { kind: 'interaction', name: 'pair', of: ['income', 'age'], bins: [4, 2] };
+    const { fields } = madeContract() as { fields: unknown[] };
+    const wishes = { fields: [...fields, { ...pair, reason: { code: 'PAIR', text: 'A made-up pair' } }] };
+    const rows = madeRows(100, 40).map((cells) => cells.map((cell, i) => (COLUMNS[i] === 'income' ? '' : cell)));
+    const { data, doubts } = await load(csvOf(rows), wishes);
+    expect(data.sizes.at(-1)).toBe(9);
+    expect(doubts).toEqual(['income: 100 % of the cells are missing']);
+  });
+
   test('ends when it is told to', async () => {
     const path = join(folder, 'stopped.csv');
     await writeFile(path, csvOf(madeRows(100, 40)));
