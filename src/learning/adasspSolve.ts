@@ -13,7 +13,7 @@ import type { Statistics } from './adassp.ts';
 import { type ModelShape, offsetsOf } from './binned.ts';
 import { choleskySolve } from './cholesky.ts';
 import type { AdditiveModel } from './site.ts';
-import { inverseTrace, smoothingEnergy, smoothingSolve } from './smoothing.ts';
+import { smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
 
 /** Public groups of the bins of each field, for the cross tables. */
 export interface Groups {
@@ -104,7 +104,7 @@ function fieldProfiles(centred: Float64Array, counts: Float64Array, noise: numbe
     let factor = 1;
     if (noise > 0) {
       const energy = smoothingEnergy(profile, diagonal, ordered, penalty);
-      const explained = SHRINKAGE * noise ** 2 * inverseTrace(diagonal, ordered, penalty);
+      const explained = SHRINKAGE * noise ** 2 * solvedNoise(diagonal, ordered, penalty).energy;
       factor = energy > 0 ? Math.max(0, 1 - explained / energy) : 0;
     }
     let weighted = 0;

@@ -8,7 +8,7 @@
  */
 import { type ModelShape, offsetsOf } from './binned.ts';
 import type { AdditiveModel } from './site.ts';
-import { inverseTrace, type Penalty, smoothingEnergy, smoothingSolve } from './smoothing.ts';
+import { type Penalty, smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
 
 /** What a training knows so far. */
 export interface Progress {
@@ -18,6 +18,8 @@ export interface Progress {
   readonly steps: readonly (readonly number[])[];
   /** Per field: expected energy of the noise inside `steps`. */
   readonly noiseEnergy: readonly number[];
+  /** Variance of the noise inside each entry of `steps`; a bound, because later steps undo part of earlier noise. */
+  readonly noiseVariance: readonly (readonly number[])[];
   /** Share of positive labels as far as known; 1/2 before the first step. */
   readonly baseRate: number;
 }
@@ -46,7 +48,7 @@ const RAREST = 1e-4;
 export function startProgress(shape: ModelShape): Progress {
   const zeros = shape.sizes.map((size) => new Array<number>(size).fill(0));
   const noiseEnergy = shape.sizes.map(() => 0);
-  return { baseRate: 0.5, model: { intercept: 0, weights: zeros }, steps: zeros, noiseEnergy };
+  return { baseRate: 0.5, model: { intercept: 0, weights: zeros }, steps: zeros, noiseEnergy, noiseVariance: zeros };
 }
 
 /** The penalty that suits sums of the given noise in a training of `rounds` steps. */
@@ -88,6 +90,7 @@ export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first:
   const curvature = baseRate * (1 - baseRate);
   const length = STEP / shape.sizes.length;
   const noiseEnergy = [...progress.noiseEnergy];
+  const noiseVariance = progress.noiseVariance.map((field) => [...field]);
   const steps = progress.steps.map((field) => [...field]);
   const weights = steps.map((field, k) => {
     const ordered = shape.ordered[k];
@@ -98,13 +101,15 @@ export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first:
     const direction = smoothingSolve(gradient.subarray(from, to), diagonal, ordered, own);
     for (let j = 0; j < field.length; j++) field[j] += length * direction[j];
     if (sums.noise === 0) return field;
-    noiseEnergy[k] += (length * sums.noise) ** 2 * inverseTrace(diagonal, ordered, own);
+    const noise = solvedNoise(diagonal, ordered, own);
+    noiseEnergy[k] += (length * sums.noise) ** 2 * noise.energy;
+    for (let j = 0; j < field.length; j++) noiseVariance[k][j] += (length * sums.noise) ** 2 * noise.variance[j];
     const energy = smoothingEnergy(field, diagonal, ordered, own);
     const factor = energy > 0 ? Math.max(0, 1 - (SHRINKAGE * noiseEnergy[k]) / energy) : 0;
     // Adding 0 turns -0 into 0, which JSON cannot tell apart.
     return field.map((weight) => factor * weight + 0);
   });
-  return { baseRate, model: { intercept, weights }, steps, noiseEnergy };
+  return { baseRate, model: { intercept, weights }, steps, noiseEnergy, noiseVariance };
 }
 
 /**

@@ -4,6 +4,7 @@
  * Format `veilrisk-scorecard/1`; identity is SHA-256 over the RFC 8785 form. Weights are centred: the mean
  * contribution of each field over the portfolio, by the released noisy counts, is zero, and the intercept holds the
  * rest. A weight is therefore how far that bin moves the logit from the average record, which is what a reason says.
+ * Fields that the contract calls monotone are made so first (monotone.ts).
  * Limit: the mean is over the noisy counts, so a reason is relative to a slightly blurred portfolio.
  */
 import { z } from 'zod';
@@ -11,6 +12,7 @@ import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { offsetsOf } from './binned.ts';
+import { monotoneFit } from './monotone.ts';
 import { planHash } from './plan.ts';
 import { resolutionOf } from './resolution.ts';
 import { scoreOf } from './score.ts';
@@ -28,6 +30,11 @@ const scorecardSchema = z.strictObject({
   intercept: weight,
   /** weights[k][bin]: how far the bin moves the logit from the average record. */
   weights: z.array(z.array(weight).min(1)).min(1),
+  /**
+   * Standard error of each weight that comes from the noise of the training: an upper bound, before shrinkage and without
+   * the sampling of records. 1.96 of it either way is a band that the noise leaves in at most 5 % of trainings.
+   */
+  standardErrors: z.array(z.array(z.number().min(0).max(1e6)).min(1)).optional(),
   scaling: z.strictObject({
     anchorLogit: z.number().min(-50).max(50),
     anchorScore: z.literal(500),
@@ -73,7 +80,9 @@ export function parseScorecard(json: unknown, contract: Contract): Scorecard {
     });
   }
   const { sizes } = layoutOf(contract);
-  if (model.weights.length !== sizes.length || model.weights.some((field, k) => field.length !== sizes[k])) {
+  const fits = (fields: readonly (readonly number[])[]) =>
+    fields.length === sizes.length && fields.every((field, k) => field.length === sizes[k]);
+  if (!fits(model.weights) || !fits(model.standardErrors ?? model.weights)) {
     throw new LearningError('MODEL_INVALID', 'the weights do not match the bins of the contract', { where: 'weights' });
   }
   return model;
@@ -96,13 +105,14 @@ export function toModel(state: TrainerState, contract: Contract): Scorecard {
   const { shape, expand } = resolutionOf(state.shape, plan.knots);
   const { offsets } = offsetsOf(shape.sizes);
   let { intercept } = state.model;
-  const weights = state.model.weights.map((field, k) => {
+  const weights = state.model.weights.map((learnt, k) => {
+    const mine = learnt.map((_, j) => Math.max(0, counts[offsets[k] + j]));
+    const field = monotoneField(contract.fields[k], learnt, mine, shape.ordered[k]);
     let sum = 0;
     let mass = 0;
     field.forEach((value, j) => {
-      const count = Math.max(0, counts[offsets[k] + j]);
-      sum += count * value;
-      mass += count;
+      sum += mine[j] * value;
+      mass += mine[j];
     });
     const mean = mass === 0 ? 0 : sum / mass;
     intercept += mean;
@@ -114,6 +124,8 @@ export function toModel(state: TrainerState, contract: Contract): Scorecard {
       contractHash: plan.contractHash,
       intercept,
       weights: expand(weights),
+      // Of a value between two knots that is at most the error of their interpolation, whatever their correlation.
+      standardErrors: expand(state.noiseVariance.map((field) => field.map(Math.sqrt))),
       scaling: {
         ...{ anchorLogit: Math.log(baseRate / (1 - baseRate)), anchorScore: 500, pointsToDouble: 50 },
         ...(plan.residualBound < 1 && { residualBound: plan.residualBound }),
@@ -130,6 +142,19 @@ export function toModel(state: TrainerState, contract: Contract): Scorecard {
     },
     contract,
   );
+}
+
+/** `missing`, the last entry, has no place in the order. */
+function monotoneField(
+  field: Contract['fields'][number],
+  weights: readonly number[],
+  counts: readonly number[],
+  ordered: number,
+): readonly number[] {
+  if (field.kind !== 'numeric' || field.monotone === undefined) return weights;
+  // A bin that noise left without records still counts for a little, or its weight would be anything.
+  const mass = counts.slice(0, ordered).map((count) => Math.max(count, 1));
+  return [...monotoneFit(weights.slice(0, ordered), mass, field.monotone), ...weights.slice(ordered)];
 }
 
 /** logit of a record. @param bins one bin per field, as binRecord gives. */

@@ -60,14 +60,25 @@ export function smoothingEnergy(
   return energy;
 }
 
-/** trace(A^-1): the energy that independent noise of variance 1 per bin has after the solve. One solve per bin. */
-export function inverseTrace(diagonal: Float64Array, ordered: number, penalty: Penalty): number {
-  let trace = 0;
+/** What the solve makes of independent noise of variance 1 in every entry of the gradient. */
+export interface SolvedNoise {
+  /** trace(A^-1): its expected energy, as `smoothingEnergy` measures it. */
+  energy: number;
+  /** Variance of each entry of the solution, the diagonal of A^-2. */
+  variance: Float64Array;
+}
+
+/** One solve per bin. */
+export function solvedNoise(diagonal: Float64Array, ordered: number, penalty: Penalty): SolvedNoise {
+  let energy = 0;
+  const variance = new Float64Array(diagonal.length);
   const unit = new Float64Array(diagonal.length);
   for (let i = 0; i < unit.length; i++) {
     unit[i] = 1;
-    trace += smoothingSolve(unit, diagonal, ordered, penalty)[i];
+    const column = smoothingSolve(unit, diagonal, ordered, penalty);
+    energy += column[i];
+    for (let j = 0; j < column.length; j++) variance[j] += column[j] * column[j];
     unit[i] = 0;
   }
-  return trace;
+  return { energy, variance };
 }

@@ -19,7 +19,7 @@ import { privacyStatement } from './statement.ts';
 
 /** JSON-serialisable; replaced, never changed, by each absorbed sum. */
 export interface TrainerState extends Progress {
-  readonly format: 'veilrisk-trainer/2';
+  readonly format: 'veilrisk-trainer/3';
   readonly plan: TrainingPlan;
   /** That of the contract; what is absorbed and learnt has the plan's resolution of it. */
   readonly shape: ModelShape;
@@ -37,7 +37,7 @@ export function createTrainer(plan: TrainingPlan, shape: ModelShape): TrainerSta
     });
   }
   return {
-    format: 'veilrisk-trainer/2',
+    format: 'veilrisk-trainer/3',
     plan,
     shape: { sizes: [...shape.sizes], ordered: [...shape.ordered] },
     round: 0,
@@ -101,8 +101,8 @@ export function absorbRound(
 export function reviveTrainer(json: unknown): TrainerState {
   // Safe: every field that is used is checked below before the value is returned.
   const state = json as TrainerState;
-  if (typeof json !== 'object' || json === null || state.format !== 'veilrisk-trainer/2') {
-    throw new LearningError('TRAINING_INPUT', 'this is not a trainer state of format veilrisk-trainer/2', {
+  if (typeof json !== 'object' || json === null || state.format !== 'veilrisk-trainer/3') {
+    throw new LearningError('TRAINING_INPUT', 'this is not a trainer state of format veilrisk-trainer/3', {
       where: 'format',
     });
   }
@@ -110,6 +110,7 @@ export function reviveTrainer(json: unknown): TrainerState {
   const { total, shape } = resolutionOf(fresh.shape, fresh.plan.knots);
   flatWeights(state.model, shape.sizes);
   flatWeights({ intercept: 0, weights: state.steps }, shape.sizes);
+  flatWeights({ intercept: 0, weights: state.noiseVariance }, shape.sizes);
   const countsFit = state.counts.length === 0 || state.counts.length === total;
   const roundFits = Number.isInteger(state.round) && state.round >= 0 && state.round <= fresh.plan.rounds;
   const energyFits = state.noiseEnergy.length === fresh.plan.fields && state.noiseEnergy.every((energy) => energy >= 0);

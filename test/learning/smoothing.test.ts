@@ -1,7 +1,7 @@
 /** The tridiagonal solve against the dense definition of its matrix. */
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { inverseTrace, smoothingEnergy, smoothingSolve } from '../../src/learning/smoothing.ts';
+import { smoothingEnergy, smoothingSolve, solvedNoise } from '../../src/learning/smoothing.ts';
 
 function matrixOf(diagonal: Float64Array, ordered: number, ridge: number, smooth: number): number[][] {
   const size = diagonal.length;
@@ -45,7 +45,7 @@ test('A x is the gradient, and the energy is x^T A x', () => {
 
 test('the trace is the sum of the diagonal of the inverse', () => {
   // [[3, -1], [-1, 3]] has inverse [[3, 1], [1, 3]] / 8; the third bin is alone: 1 / 2.
-  expect(inverseTrace(Float64Array.of(1, 1, 1), 2, { ridge: 1, smooth: 1 })).toBeCloseTo(0.75 + 0.5, 12);
+  expect(solvedNoise(Float64Array.of(1, 1, 1), 2, { ridge: 1, smooth: 1 }).energy).toBeCloseTo(0.75 + 0.5, 12);
 });
 
 test('bins of a vocabulary and the missing bin are not smoothed into their neighbours', () => {
