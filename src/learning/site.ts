@@ -12,7 +12,7 @@ import type { ResidualGrid } from './plan.ts';
 export { addNoise } from '../privacy/gaussianMechanism.ts';
 
 // Bound once: in a test runner's sandbox the look-up of a global costs more than the arithmetic of a record.
-const { exp, round } = Math;
+const { exp, max, min, round } = Math;
 
 /** An additive model over bins, in training or finished: logit = intercept + sum_k weights[k][bin_k]. */
 export interface AdditiveModel {
@@ -53,7 +53,7 @@ export function siteGradient(data: BinnedData, model: AdditiveModel, grid: Resid
     for (let k = 0; k < fields; k++) logit += weights[offsets[k] + bins[start + k]];
     // Finite for every finite logit, also when exp overflows to Infinity.
     const exact = round((labels[row] - 1 / (1 + exp(-logit))) * unit);
-    const residual = Math.max(-limit, Math.min(limit, exact));
+    const residual = max(-limit, min(limit, exact));
     if (residual !== 0) for (let k = 0; k < fields; k++) gradient[offsets[k] + bins[start + k]] += residual;
   }
   return gradient;
