@@ -139,11 +139,12 @@ describe.each([1, 3])('at most %i records of a customer', (most) => {
     }
     const dataset = await node.store.datasets.forContract(contractHash(contract));
     const held = await node.store.ledger.releases(dataset!.id);
-    const expected = [most ** 2 * K, (most ** 2 * K * 4 ** 14) / 4, most ** 2 * K * 4 ** 14].map(
-      (sensitivitySquared) => ({
-        ...{ unit: 'customer', maxRecordsPerSubject: most, sensitivitySquared },
-      }),
-    );
+    // A record counts as 8 units in each field; residuals reach 1/2 in round 1 and the plan's bound afterwards.
+    const counts = most ** 2 * K * 8 ** 2;
+    const bound = Math.floor(plan.residualBound * 2 ** 14);
+    const expected = [counts, counts * (2 ** 13) ** 2, counts * bound ** 2].map((sensitivitySquared) => ({
+      ...{ unit: 'customer', maxRecordsPerSubject: most, sensitivitySquared },
+    }));
     expect(held.map(({ statement }) => statement)).toEqual(expected.map((each) => expect.objectContaining(each)));
     // mu = D / sqrt(sigma^2 - 4): what was charged follows from the declared sensitivity and noise.
     for (const { muSquared, statement } of held) {

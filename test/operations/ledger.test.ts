@@ -119,8 +119,8 @@ test('totals, plans and releases agree with each other and with the statement of
   expect(first.readersMuSquared).toBeCloseTo(sumUp(readers), 12);
   expect(Object.keys(first.sigma)).toEqual(['counts', 'rounds', 'evaluation']);
   expect(releases.slice(0, 2).concat(releases[ROUNDS + 2])).toEqual([
-    expect.objectContaining({ release: 'counts', sensitivitySquared: contract.fields.length, attempt: 1 }),
-    expect.objectContaining({ release: 'round-1', sensitivitySquared: (contract.fields.length * 4 ** 14) / 4 }),
+    expect.objectContaining({ release: 'counts', sensitivitySquared: 64 * contract.fields.length, attempt: 1 }),
+    expect.objectContaining({ release: 'round-1', sensitivitySquared: 64 * contract.fields.length * 4 ** 13 }),
     expect.objectContaining({ release: 'evaluation', sensitivitySquared: 1, maxRecordsPerSubject: 1 }),
   ]);
   expect(ledger.refusedPlans).toEqual([

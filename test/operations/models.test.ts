@@ -176,7 +176,11 @@ describe('adopting a model', () => {
       fields: contract.fields.filter(({ name }) => name !== 'amount'),
     });
     const at = contract.fields.findIndex(({ name }) => name === 'amount');
-    const model = { ...first, contractHash: contractHash(other), weights: first.weights.filter((_, k) => k !== at) };
+    const model = {
+      ...{ ...first, contractHash: contractHash(other) },
+      weights: first.weights.filter((_, k) => k !== at),
+      standardErrors: first.standardErrors!.filter((_, k) => k !== at),
+    };
     await adoptModel(node, { contract: other, model, actor: 'operator' });
     expect(await scoreTransaction(node, request)).toEqual({ reply, replayed: true });
     await expect(scoreTransaction(node, { ...request, id: 'new' })).rejects.toMatchObject({ code: 'RECORD_INVALID' });

@@ -144,7 +144,10 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
     view.note(`adopted by ${consortium.banks.length} of ${consortium.banks.length} banks`);
 
     view.step('Score held-out transactions over REST, in the clear and encrypted');
-    const scores = await scoreEverything({ consortium, supervisor, contract, holdoutFile: data.holdoutFile, view });
+    const scores = await scoreEverything({
+      ...{ consortium, supervisor, contract, model, view },
+      holdoutFile: data.holdoutFile,
+    });
 
     view.step('Propose the same training again: the budget is spent');
     const second = await propose(operator, writePlan(operator.roster, wishes), contract);

@@ -13,8 +13,9 @@ import {
   decryptLogitsForMeasurement,
   type Transaction,
 } from '../../client/client.ts';
-import type { Contract } from '../../contract/contract.ts';
+import { binRecord, type Contract } from '../../contract/contract.ts';
 import { ClientError, RequestError } from '../../errors.ts';
+import { logitOf, type Scorecard } from '../../learning/scorecard.ts';
 import type { Bank, Consortium } from './consortium.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { DemoView } from './view.ts';
@@ -34,10 +35,12 @@ export async function scoreEverything(options: {
   consortium: Consortium;
   supervisor: Supervisor;
   contract: Contract;
+  /** What the banks adopted; only to measure the encrypted logits against it. */
+  model: Scorecard;
   holdoutFile: string;
   view: DemoView;
 }): Promise<DemoScores> {
-  const { consortium, supervisor, contract, view } = options;
+  const { consortium, supervisor, contract, model, view } = options;
   const transactions = await readTransactions(contract, options.holdoutFile, CLEAR_SCORES);
   const apiKeys = new Map<string, string>();
   for (const { name, dataDir } of consortium.banks) {
@@ -60,13 +63,11 @@ export async function scoreEverything(options: {
   const clients = consortium.banks.map((bank) => createClient(optionsOf(bank)));
 
   const clearMs: number[] = [];
-  const logits: number[] = [];
   const decisions = { approve: 0, review: 0, decline: 0 };
   for (const [i, transaction] of transactions.entries()) {
     const started = performance.now();
     const scored = await clients[i % clients.length].score(transaction);
     clearMs.push(performance.now() - started);
-    logits.push(Math.log(scored.probability / (1 - scored.probability)));
     decisions[scored.decision]++;
     if (i % 25 === 0) view.progress(`${i} of ${transactions.length} scored`);
   }
@@ -84,6 +85,7 @@ export async function scoreEverything(options: {
     rowMs.push(performance.now() - started);
     view.progress(`${i} of ${rowCount} scored encrypted`);
   }
+  const logits = transactions.map((transaction) => logitOf(model, binRecord(contract, transaction).bins));
   // The key pair of the demo is thrown away: only then may raw decodings be looked at.
   const measure = async (layout: 'row' | 'column', count: number): Promise<number> => {
     const measured = await decryptLogitsForMeasurement(optionsOf(consortium.banks[0]), transactions.slice(0, count), {
