@@ -182,9 +182,11 @@ const DEFAULT_COUNT_SHARE = 0.02;
  * Knots of a field of many bins: more where there is more signal against the noise of one number, mu n / sqrt(K).
  *
  * The power is small because the signal of a rare event, whose frequency is private, is far below that of n records.
+ * Odd, so that a field with symmetric bounds has a knot in their middle, where standardised values are.
  */
 function defaultKnots({ contract, epsilon, delta, sites, expectedRows, mode }: PlanFacts, dropouts: number): number {
   const noisyBanks = mode === 'sum' ? sites / (sites - dropouts) : sites;
   const signal = (muFor(epsilon, delta) * expectedRows) / Math.sqrt(contract.fields.length * noisyBanks);
-  return Math.min(32, Math.max(6, Math.round(8 * (signal / 1000) ** 0.2)));
+  const pairs = Math.floor((8 * (signal / 1000) ** 0.2 - 1) / 2);
+  return 2 * Math.min(15, Math.max(3, pairs)) + 1;
 }

@@ -30,6 +30,15 @@ export function calibratedLogit(logit: number, residualBound = 1): number {
   return logit;
 }
 
+/** The inverse of `calibratedLogit`: the logit that such a training learns where the label has this rate, in (0, 1). */
+export function learntLogit(rate: number, residualBound = 1): number {
+  const odds = rate / (1 - rate);
+  const rarer = Math.min(odds, 1 / odds);
+  const p = rarer <= (1 - residualBound) / residualBound ? residualBound * rarer : rarer / (1 + rarer);
+  const logit = Math.log(p / (1 - p));
+  return odds <= 1 ? logit : -logit;
+}
+
 /** Probability of the positive label, in (0, 1) up to rounding; `logit` finite. */
 export function probabilityOf(logit: number, residualBound = 1): number {
   const calibrated = calibratedLogit(logit, residualBound);

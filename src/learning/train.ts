@@ -75,7 +75,7 @@ export function trainPlain(data: BinnedData, contract: Contract): AdditiveModel 
     const gradient = siteGradient(data, progress.model, FINEST_GRID).map(
       (value) => value / 2 ** FINEST_GRID.residualBits,
     );
-    progress = ascend(progress, { gradient, counts, noise: 0 }, shape, round === 0, PLAIN_PENALTY);
+    progress = ascend(progress, { gradient, counts, noise: 0, residualBound: 1 }, shape, round === 0, PLAIN_PENALTY);
   }
   return progress.model;
 }

@@ -87,6 +87,7 @@ export function absorbRound(
     gradient: sumGradient.map((value) => value / grid),
     counts: sumCounts.map((value) => value / unit),
     noise,
+    residualBound: plan.residualBound,
   };
   const { shape } = resolutionOf(state.shape, plan.knots);
   const progress = ascend(state, sums, shape, state.round === 0, noisePenalty(noise, plan.rounds));
@@ -110,6 +111,7 @@ export function reviveTrainer(json: unknown): TrainerState {
   const { total, shape } = resolutionOf(fresh.shape, fresh.plan.knots);
   flatWeights(state.model, shape.sizes);
   flatWeights({ intercept: 0, weights: state.steps }, shape.sizes);
+  flatWeights({ intercept: 0, weights: state.velocity }, shape.sizes);
   flatWeights({ intercept: 0, weights: state.noiseVariance }, shape.sizes);
   const countsFit = state.counts.length === 0 || state.counts.length === total;
   const roundFits = Number.isInteger(state.round) && state.round >= 0 && state.round <= fresh.plan.rounds;
