@@ -7,11 +7,14 @@
  * every sigma rounded up.
  *
  * Mode `site`: one bank's message carries the whole noise. Mode `sum`: the sum does, as long as S - c - d honest sites
- * are in it, so each adds its share of the variance. A sum of h banks' noise is charged as variance h (sigma^2 - 4).
+ * are in it, so each adds its share of the variance; the loss of a sum is that of gaussianSum.ts.
  *
  * GUARANTEES.md: "Scorecard training"
  */
-import { lossOf, type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.ts';
+import { MAX_TOTAL_BINS } from '../contract/schema.ts';
+import { PrivacyError } from '../errors.ts';
+import { type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.ts';
+import { sumLossOf } from '../privacy/gaussianSum.ts';
 import { gdpEpsilon, muFor, roundUp, sumUp } from '../privacy/gdp.ts';
 import type { Rational } from '../privacy/rational.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
@@ -142,8 +145,18 @@ function noiseSharers(plan: TrainingPlan): { charged: number; readers: number } 
   return { charged: plan.sites - plan.colluders - plan.dropouts, readers: plan.sites - plan.dropouts };
 }
 
+// What all releases of the longest plan together may add to epsilon beyond their mu; the unused part of the loss covers it.
+const MOST_SLACK = 1e-13;
+const MOST_RELEASES = 502;
+
+/** Loss of one release whose noise is a sum over `banks`, rounded up. @throws PrivacyError where it has no such bound. */
 function sharedLoss(sensitivitySquared: number, noise: NoiseLevel, banks: number): number {
-  return roundUp(lossOf(sensitivitySquared, noise.sigmaSquared) / banks);
+  const { muSquared, epsilonSlack } = sumLossOf(sensitivitySquared, noise.sigmaSquared, banks, MAX_TOTAL_BINS);
+  if (epsilonSlack * MOST_RELEASES <= MOST_SLACK) return muSquared;
+  throw new PrivacyError('PRIVACY_PARAMETER', 'the share of the noise that each bank adds is too small to be summed', {
+    where: 'sigmaSquared',
+    fix: 'use a smaller epsilon or fewer banks',
+  });
 }
 
 function lossAgainst(plan: TrainingPlan, muSquared: readonly number[], against: string): Loss {
