@@ -12,10 +12,10 @@ import { trainFederatedInMemory } from '../../src/learning/train.ts';
 import { dealRows, type PublicName, publicData, seededRandom, splitRows } from '../support/publicData.ts';
 
 const CASES: { name: PublicName; sites: number; splits: number; atLeast: number }[] = [
-  { name: 'taiwan', sites: 4, splits: 5, atLeast: 0.76 },
-  { name: 'adult', sites: 1, splits: 2, atLeast: 0.9 },
-  { name: 'telco', sites: 1, splits: 3, atLeast: 0.835 },
-  { name: 'ulb', sites: 1, splits: 3, atLeast: 0.95 },
+  { name: 'taiwan', sites: 4, splits: 5, atLeast: 0.77 },
+  { name: 'adult', sites: 1, splits: 2, atLeast: 0.907 },
+  { name: 'telco', sites: 1, splits: 3, atLeast: 0.843 },
+  { name: 'ulb', sites: 1, splits: 3, atLeast: 0.96 },
 ];
 
 describe.each(CASES)(
