@@ -12,7 +12,7 @@ import type { RandomSource } from '../random.ts';
 import { ascend, startProgress } from './ascent.ts';
 import { type BinnedData, checkBinned, shapeOf } from './binned.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
-import { resolutionOf } from './resolution.ts';
+import { resolutionOf, unitOf } from './resolution.ts';
 import { type Scorecard, toModel } from './scorecard.ts';
 import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
@@ -68,22 +68,24 @@ const ALONE = { mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } a
  */
 export function trainPlain(data: BinnedData, contract: Contract): AdditiveModel {
   checkBinned(data);
-  const shape = shapeOf(contract);
-  const counts = siteCounts(data);
+  const { shape, reduce, expand } = resolutionOf(shapeOf(contract), PLAIN_KNOTS);
+  const inRecords = (sums: Float64Array, grid: number) =>
+    reduce(sums).map((value) => value / (grid * unitOf(PLAIN_KNOTS)));
+  const counts = inRecords(siteCounts(data), 1);
   let progress = startProgress(shape);
+  const model = () => ({ intercept: progress.model.intercept, weights: expand(progress.model.weights) });
   for (let round = 0; round < PLAIN_ROUNDS; round++) {
-    const gradient = siteGradient(data, progress.model, FINEST_GRID).map(
-      (value) => value / 2 ** FINEST_GRID.residualBits,
-    );
+    const gradient = inRecords(siteGradient(data, model(), FINEST_GRID), 2 ** FINEST_GRID.residualBits);
     progress = ascend(progress, { gradient, counts, noise: 0, residualBound: 1 }, shape, round === 0, PLAIN_PENALTY);
   }
-  return progress.model;
+  return model();
 }
 
 const FINEST_GRID = { residualBits: 16, residualLimit: 2 ** 16 };
-const PLAIN_ROUNDS = 150;
-// Enough against overfitting 32 bins a field on a few thousand records; nothing else asks for it without noise.
-const PLAIN_PENALTY = { ridge: 30, smooth: 1000 };
+// Enough against overfitting a few thousand records; without noise nothing else asks for it.
+const PLAIN_KNOTS = 13;
+const PLAIN_ROUNDS = 50;
+const PLAIN_PENALTY = { ridge: 30, smooth: 50 };
 
 /** Coordinate-wise sum, exact for integers far below 2^53. */
 export function sumOf(vectors: readonly Float64Array[]): Float64Array {
