@@ -24,7 +24,7 @@ export interface Course {
   readonly planHash: string;
   readonly contract: Contract;
   readonly shape: ModelShape;
-  /** Bins of all fields: coordinates of a histogram of counts or gradients. */
+  /** Coordinates of a histogram of counts or gradients, at the resolution of the plan. */
   readonly dimension: number;
   /** Number of the round that evaluates the finished model, or null. */
   readonly evaluation: number | null;

@@ -29,8 +29,8 @@ export interface ParticipantPort {
   /** The node's policy and data decide. The proposal's signature and the contract's hash have been verified. */
   answerPlan(plan: TrainingPlan, planHash: string, contract: Contract): Promise<PlanVerdict>;
   /**
-   * Noised exact integers, one per bin in contract order (in an evaluation: per score bin and label), and the ledger's
-   * name of the release.
+   * Noised exact integers, at the resolution of the plan (in an evaluation: one per score bin and label), and the
+   * ledger's name of the release.
    * A VeilriskError of the classes Privacy, Learning or Contract declines this round; anything else is tried again.
    */
   release(task: ReleaseTask): Promise<{ histogram: Float64Array; releaseId: string }>;

@@ -15,6 +15,7 @@ import { decodeHistogram, encodeHistogram, MAX_COORDINATE } from '../../federate
 import { IdentityKey, verifySignature } from '../../federated/protocol/identity.ts';
 import { parseRoster, rosterHash } from '../../federated/protocol/roster.ts';
 import { decodeWeights, encodeWeights, stateHash } from '../../federated/protocol/weights.ts';
+import { resolutionOf } from '../../src/learning/resolution.ts';
 import { scoreEdges } from '../../src/learning/scoreHistogram.ts';
 import { makeConsortium } from './consortium.ts';
 
@@ -110,6 +111,16 @@ describe('bytes', () => {
     expect(() => decodeWeights(encodeWeights(Float64Array.of(Number.NaN)))).toThrow('not finite');
     expect(() => decodeWeights(new Uint8Array(7))).toThrow('not whole');
     expect(hex(stateHash({ intercept: 0.5, flat: Float64Array.of(1, -2) }))).toBe(golden('state'));
+  });
+
+  test('the knots of PROTOCOL.md', () => {
+    const { reduce, total } = resolutionOf({ sizes: [8], ordered: [7] }, 3);
+    const rows = Array.from({ length: 8 }, (_, bin) =>
+      Uint8Array.from(reduce(new Float64Array(8).fill(1, bin, bin + 1))),
+    );
+    expect(total).toBe(4);
+    expect(rows.map(hex).join('')).toBe(golden('knots'));
+    expect(resolutionOf({ sizes: [8], ordered: [7] }, 4).total).toBe(8);
   });
 
   test('the score edges of PROTOCOL.md', () => {
