@@ -12,7 +12,7 @@
  *
  * Rounding: up. Each term of a series is computed as a logarithm together with a bound of its floating-point error (log
  * and exp within 2 units in the last place, as in V8's fdlibm); the remainder of a truncated series is added.
- * Limit: orders in (1, 16384]; looser than the privacy loss distribution by 5 to 60 per cent.
+ * Limit: orders in (1, 16384]; looser than the privacy loss distribution by 5 to 15 per cent, more at small loss.
  *
  * GUARANTEES.md: "Rényi accounting"
  */
