@@ -53,7 +53,7 @@ export function clopperPearson(successes: number, trials: number, alpha: number)
 }
 
 /** ln P(X <= k) for X binomial(n, p) with k < n p, where the terms fall from k downwards. */
-export function logLowerTail(k: number, n: number, p: number): number {
+function logLowerTail(k: number, n: number, p: number): number {
   const odds = (1 - p) / p;
   let term = 1;
   let sum = 1;

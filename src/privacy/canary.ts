@@ -55,7 +55,7 @@ export interface Finding {
 /** A lower bound that some error rates imply; larger is worse for the mechanism. */
 export type Measure = (rates: ErrorRates) => number;
 
-export function boundRates(errors: Errors, alpha: number): ErrorRates {
+function boundRates(errors: Errors, alpha: number): ErrorRates {
   return {
     falsePositive: binomialUpperBound(errors.falsePositives, errors.trialsWithout, alpha / 2),
     falseNegative: binomialUpperBound(errors.falseNegatives, errors.trialsWith, alpha / 2),
@@ -79,7 +79,7 @@ export function muLowerBound({ falsePositive, falseNegative }: ErrorRates): numb
 }
 
 /** The delta that a mechanism with these error rates has at least, at `epsilon`; may be negative. */
-export function deltaLowerBound({ falsePositive, falseNegative }: ErrorRates, epsilon: number): number {
+function deltaLowerBound({ falsePositive, falseNegative }: ErrorRates, epsilon: number): number {
   const factor = Math.exp(epsilon);
   const present = 1 - falseNegative - factor * falsePositive;
   const absent = 1 - falsePositive - factor * falseNegative;

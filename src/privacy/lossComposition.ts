@@ -55,7 +55,7 @@ export interface DeltaCurve {
 }
 
 /** ln E e^(tilt L) of the losses on the grid, summed over the releases. */
-export function logMoments(losses: readonly ComposedLoss[], step: number, tilt: number): number {
+function logMoments(losses: readonly ComposedLoss[], step: number, tilt: number): number {
   return losses.reduce((sum, { loss, times }) => sum + times * logMoment(loss, step, tilt), 0);
 }
 

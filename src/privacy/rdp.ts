@@ -53,7 +53,7 @@ export function rdpDelta(events: readonly PrivacyEvent[], epsilon: number): numb
 }
 
 /** (epsilon, delta) that Rényi divergence at one order a > 1 gives, rounded up, at least 0. */
-export function epsilonAtOrder(events: readonly PrivacyEvent[], order: number, delta: number): number {
+function epsilonAtOrder(events: readonly PrivacyEvent[], order: number, delta: number): number {
   const logDelta = log(delta);
   const logOrder = log(order);
   const shrink = log1p(-1 / order);
