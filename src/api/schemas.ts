@@ -93,7 +93,7 @@ const evaluation = z
     ks: measure,
     calibration: z.object({
       inTheLarge: measure.meta({ description: 'Observed over expected positives; 1 is right.' }),
-      slope: measure.meta({ description: 'Logistic slope of the label on the logit; 1 is right.' }),
+      slope: measure.meta({ description: 'Logistic slope of the label on the predicted log-odds; 1 is right.' }),
       groups: z.array(z.object({ from: z.number(), to: z.number(), predicted: z.number(), observed: measure })),
     }),
   })
@@ -119,7 +119,17 @@ export const modelsReply = z
         evaluation: evaluation.nullable(),
         scaling: z.object({
           ...{ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() },
-          residualBound: z.number().optional(),
+          residualBound: z
+            .number()
+            .min(0.5)
+            .lt(1)
+            .optional()
+            .meta({
+              description:
+                'c, when training clipped residuals: a logit below ln((1 - c) / c) stands for log-odds of ' +
+                'logit - ln(1 + e^logit) - ln c, one above ln(c / (1 - c)) for logit + ln(1 + e^-logit) + ln c, one in ' +
+                'between for itself. anchorLogit and pointsToDouble are in log-odds.',
+            }),
         }),
         decisionThresholds: z.object({ version: z.int(), hash: HASH, reviewFrom: z.int(), declineFrom: z.int() }),
         encryption: z.object({
