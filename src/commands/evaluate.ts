@@ -1,11 +1,11 @@
 /** `veilrisk evaluate`: for researchers: test AUC at each privacy loss on any CSV file with a contract. NOT private. */
 import { SingleBar } from 'cli-progress';
-import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { type Evaluation, type EvaluationView, evaluate } from '../operations/evaluation/evaluate.ts';
 import { parseEpsilons, parseFamilies, parseModes } from '../operations/evaluation/settings.ts';
 import { fileBytes } from '../operations/readRows.ts';
 import { integerOption, numberOption } from './options.ts';
+import { plainTable } from './text.ts';
 
 interface EvaluateFlags {
   contract: string;
@@ -74,7 +74,7 @@ Examples:
       process.once('SIGINT', onInterrupt);
       process.once('SIGTERM', onTerminate);
       const view = openView(await fileBytes(flags.data));
-      process.stderr.write(`${NOT_PRIVATE}\n`);
+      if (!process.stdout.isTTY) process.stderr.write(`${NOT_PRIVATE}\n`);
       let evaluation: Evaluation | null;
       try {
         evaluation = await evaluate({ ...flags, ...lists, out: json ?? null, signal: stop.signal }, view);
@@ -94,18 +94,14 @@ Examples:
 }
 
 function describe({ contract, results, reference }: Evaluation, splits: number): string {
-  const table = new Table({
-    head: ['family', 'mode', 'banks', 'epsilon', 'delta', 'test AUC', 'sd', 'fit seconds'],
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'right', 'right'],
-    style: { head: [], border: [], compact: true },
-  });
+  const table = plainTable(['family', 'mode', 'banks', 'epsilon', 'delta', 'test AUC', 'sd', 'fit seconds'], 2);
   const figures = ({ aucMean, aucSd, fitSecondsMean }: NonNullable<Evaluation['reference']>) => [
     aucMean.toFixed(4),
-    aucSd.toFixed(4),
+    splits === 1 ? '-' : aucSd.toFixed(4),
     fitSecondsMean.toFixed(3),
   ];
   for (const { family, mode, sites, epsilon, delta, ...measured } of results) {
-    table.push([family, mode, sites, epsilon, delta, ...figures(measured)]);
+    table.push([family, mode, sites, epsilon, delta.toExponential(), ...figures(measured)]);
   }
   if (reference !== null) table.push(['scorecard', 'no privacy', 1, 'infinite', '', ...figures(reference)]);
   const synthetic = contract.contract.synthetic ? ', SYNTHETIC data' : '';

@@ -1,20 +1,13 @@
 /** `veilrisk plan`: what a training would release and cost, before it runs, and whether this node would take part. */
-import Table from 'cli-table3';
 import { type Command, Option } from 'commander';
 import { RequestError } from '../errors.ts';
 import type { NodeFlags, OpenNode } from '../operations/context.ts';
 import { readContract } from '../operations/contracts.ts';
 import { type NodeOpinion, nodeOpinion, readRosterFloors } from '../operations/planReview.ts';
-import {
-  figureOf,
-  type StatedRelease,
-  type Statement,
-  stateAdaSsp,
-  statePlan,
-  stateSgd,
-} from '../operations/planStatement.ts';
+import { type StatedRelease, type Statement, stateAdaSsp, statePlan, stateSgd } from '../operations/planStatement.ts';
 import { planFor, readPlan } from '../operations/trainingPlans.ts';
 import { integerOption, numberOption } from './options.ts';
+import { figure, figureOf, lossDown, lossUp, plainTable, wrapped } from './text.ts';
 
 const FAMILIES = ['scorecard', 'logistic', 'mlp', 'adassp'] as const;
 
@@ -35,6 +28,7 @@ interface PlanFlags extends NodeFlags {
   holdout: number;
   evaluationShare: number;
   evaluation: boolean;
+  releases?: boolean;
   json?: boolean;
 }
 
@@ -62,7 +56,8 @@ export function registerPlan(program: Command, openNode: OpenNode): void {
     .option('--no-evaluation', 'train on all customers and measure nothing')
     .option('--data-dir <dir>', 'a node: check its participation policy and the budget left; nothing is recorded')
     .option('--database-url <url>', 'PostgreSQL of that node (better: environment DATABASE_URL)')
-    .option('--json', 'print {plan, planHash, statement}, with a node also {node}')
+    .option('--releases', 'a line for every release instead of one for equal rounds')
+    .option('--json', 'print {plan, planHash, statement} with every release, with a node also {node}')
     .addHelpText(
       'after',
       `
@@ -95,7 +90,7 @@ Examples:
       process.stdout.write(
         flags.json
           ? `${JSON.stringify({ ...stated, ...(node && { node }) }, null, 2)}\n`
-          : `${describe(stated)}\n${node === null ? '' : `\n${describeNode(node)}\n`}`,
+          : `${describe(stated, flags.releases === true)}\n${node === null ? '' : `\n${describeNode(node)}\n`}`,
       );
       if (node === null || node.accepted) return;
       process.stderr.write(`error ${node.code}: ${node.reason}\n`);
@@ -137,63 +132,105 @@ function otherFamily(
   return stateSgd(family, wishes);
 }
 
-function describe({ plan, planHash, statement }: Statement): string {
+function describe({ plan, planHash, statement }: Statement, everyRelease: boolean): string {
   const { family, mode, sites, unit, neighbours, delta, sampling, losses, releases } = statement;
   const id = 'id' in plan ? `  ${plan.id}` : '';
-  const figures = new Table({
-    head: ['release', 'sensitivity', 'sigma', 'sigma / sens.', 'mu', 'epsilon so far', 'readers mu', 'readers so far'],
-    colAligns: ['left', ...new Array<'right'>(7).fill('right')],
-    style: { head: [], border: [], compact: true },
-  });
-  for (const release of releases) figures.push(row(release));
   return [
     `plan       ${family}, trust mode ${mode}, ${sites} ${sites === 1 ? 'bank' : 'banks'}${id}`,
     `hash       ${planHash}`,
     `unit       ${unit}`,
     `neighbours ${neighbours}`,
-    ...Object.values(losses).map(
-      ({ epsilon, mu, against }, i) =>
-        `${i === 0 ? 'loss      ' : '          '} epsilon ${up(epsilon)} at delta ${delta.toExponential()}` +
-        `${mu === null ? '' : ` (mu ${mu.toPrecision(5)})`} against ${against}`,
+    ...Object.values(losses).map(({ epsilon, mu, against }, i) =>
+      wrapped(
+        i === 0 ? 'loss       ' : '           ',
+        `epsilon ${lossUp(epsilon)} at delta ${delta.toExponential()}` +
+          `${mu === null ? '' : ` (mu ${mu.toPrecision(5)})`} against ${against}`,
+      ),
     ),
-    ...(sampling === null
-      ? []
-      : [
-          `sampling   ${sampling.steps} steps by Poisson sampling: a record is in one with probability ` +
-            `${figure(sampling.record)}, a customer with ${figure(sampling.customer)}`,
-        ]),
-    'each bank releases, with discrete Gaussian noise of sigma in every coordinate (units of the released integers):',
-    figures.toString(),
+    ...(sampling === null ? [] : [wrapped('sampling   ', describeSampling(sampling))]),
+    wrapped(
+      'noise      ',
+      'each bank adds discrete Gaussian noise of sigma to every number of a release, in the integers it sends; ' +
+        `sensitivity is how far one customer moves them together (L2). ${recordOf(family)}`,
+    ),
+    releaseTable(releases, everyRelease),
     'not promised:',
-    ...statement.notPromised.map((line) => `  - ${line}`),
+    ...statement.notPromised.map((line) => wrapped('  - ', line)),
   ].join('\n');
 }
 
-function row({ name, times, sensitivity, sigma, muSquared, readersMuSquared, ...so }: StatedRelease): string[] {
-  const mu = (squared: number | null) => (squared === null ? '' : Math.sqrt(squared).toFixed(6));
+function describeSampling({ steps, record, customer }: NonNullable<Statement['statement']['sampling']>): string {
+  return record === 1
+    ? `Poisson with probability 1: every record is in each of the ${steps} steps`
+    : `Poisson, ${steps} steps: a record is in a step with probability ${figure(record)}, a customer with ` +
+        figure(customer);
+}
+
+/** What "in records" means in the table. */
+function recordOf(family: string): string {
+  return family === 'logistic' || family === 'mlp'
+    ? 'In records: as multiples of the largest gradient of one record, the clipping norm.'
+    : `In records: divided by what one record${family === 'scorecard' ? ', its residual at most 1,' : ''} adds to a number.`;
+}
+
+function releaseTable(releases: readonly StatedRelease[], everyRelease: boolean): string {
+  const table = plainTable(
+    ['\nrelease', 'in integers:\nsensitivity', '\nsigma', 'in records:\nsensitivity', '\nsigma', 'mu\neach'].concat([
+      'epsilon\nso far',
+      'against\nreaders',
+    ]),
+  );
+  for (const group of everyRelease ? releases.map((release) => [release]) : runs(releases)) table.push(row(group));
+  return table.toString();
+}
+
+/** Neighbouring releases of equal noise, sensitivity and loss, together. */
+function runs(releases: readonly StatedRelease[]): StatedRelease[][] {
+  const groups: StatedRelease[][] = [];
+  for (const release of releases) {
+    const last = groups.at(-1)?.[0];
+    const isEqual =
+      last !== undefined &&
+      release.name.startsWith('round-') &&
+      last.name.startsWith('round-') &&
+      last.sigma === release.sigma &&
+      last.sensitivity === release.sensitivity &&
+      last.muSquared === release.muSquared &&
+      last.readersMuSquared === release.readersMuSquared;
+    if (isEqual) groups[groups.length - 1].push(release);
+    else groups.push([release]);
+  }
+  return groups;
+}
+
+/** One line for releases that are equal but for the loss so far: that after the last of them. */
+function row(group: readonly StatedRelease[]): string[] {
+  const [{ name, times, sensitivity, sigma, recordUnit, muSquared }] = group;
+  const last = group[group.length - 1];
+  const noise = figureOf(sigma);
   return [
-    times === 1 ? name : `${times} ${name}`,
+    group.length > 1 ? `${name} .. ${last.name.replace('round-', '')}` : times === 1 ? name : `${times} ${name}`,
     figure(sensitivity),
-    figure(figureOf(sigma)),
-    figure(figureOf(sigma) / sensitivity),
-    mu(muSquared),
-    up(so.epsilon),
-    mu(readersMuSquared),
-    up(so.readersEpsilon),
+    figure(noise),
+    figure(sensitivity / recordUnit),
+    figure(noise / recordUnit),
+    muSquared === null ? '-' : Math.sqrt(muSquared).toFixed(6),
+    lossUp(last.epsilon),
+    lossUp(last.readersEpsilon),
   ];
 }
 
 function describeNode({ node, dataset, accepted, code, reason, budget, share }: NodeOpinion): string {
-  const lines = [`node ${node}: ${accepted ? 'would take part' : `would refuse: ${code}: ${reason}`}`];
+  const lines = [wrapped(`node ${node}: `, accepted ? 'would take part' : `would refuse: ${code}: ${reason}`)];
   if (budget !== null && share !== null) {
     lines.push(
-      `  data set ${dataset}: budget epsilon ${budget.epsilon} at delta ${budget.delta.toExponential()}, spent ` +
-        `${up(budget.spentEpsilon)}, left ${(Math.floor(budget.leftEpsilon * 1e4) / 1e4).toFixed(4)}; the plan takes ` +
-        `${(100 * share).toFixed(2)} % of mu squared`,
+      wrapped(
+        '  ',
+        `data set ${dataset}: budget epsilon ${budget.epsilon} at delta ${budget.delta.toExponential()}, spent ` +
+          `${lossUp(budget.spentEpsilon)}, left ${lossDown(budget.leftEpsilon)}; the plan takes ` +
+          `${(100 * share).toFixed(2)} % of the budget (mu squared)`,
+      ),
     );
   }
   return lines.join('\n');
 }
-
-const figure = (value: number) => String(Number(value.toPrecision(6)));
-const up = (epsilon: number) => (Math.ceil(epsilon * 1e4) / 1e4).toFixed(4);

@@ -1,8 +1,8 @@
 /** `veilrisk privacy`: what was spent of the privacy budget, and on what. */
-import Table from 'cli-table3';
 import type { Command } from 'commander';
 import type { NodeFlags, OpenNode } from '../operations/context.ts';
 import { type Ledger, type LedgerLine, type PlanLine, readLedger } from '../operations/ledger.ts';
+import { figure, figureOf, lossDown, lossUp, plainTable, wrapped } from './text.ts';
 
 interface LedgerFlags extends NodeFlags {
   releases?: boolean;
@@ -23,8 +23,8 @@ export function registerPrivacy(program: Command, openNode: OpenNode): void {
       'after',
       `
 Spent is what was committed, what is reserved, and what was reserved by a process that died (lost): nothing is given
-back. Losses are mu squared and add up; epsilons are at the delta of the budget and do not. "aggregator" is the loss
-against whoever reads the bank's messages, which is charged; "readers" that against readers of the model alone.
+back. Losses are mu squared and add up; epsilons are at the delta of the budget and do not. "charged" is the loss
+against whoever reads the bank's messages; "readers" that against readers of the model alone.
 
 Examples:
   $ veilrisk privacy ledger --data-dir /var/lib/veilrisk/bank-a
@@ -58,12 +58,12 @@ function describe(ledger: Ledger, everyRelease: boolean): string {
   const lines = [
     `data set ${ledger.dataset}  (contract ${ledger.contractHash.slice(0, 12)})`,
     `  budget   epsilon ${budget.epsilon} at delta ${budget.delta.toExponential()}`,
-    `  spent    epsilon ${up(ledger.spentEpsilon)}, ${share(ledger.spentMuSquared)} of mu squared: ${spent.join(', ')}`,
-    `  left     epsilon ${down(ledger.leftEpsilon)} for one further plan`,
+    `  spent    epsilon ${lossUp(ledger.spentEpsilon)}, ${share(ledger.spentMuSquared)} of mu squared: ${spent.join(', ')}`,
+    `  left     epsilon ${lossDown(ledger.leftEpsilon)} for one further plan`,
     `  refused  ${refusals(ledger)}`,
   ];
   for (const { planId, code, reason } of ledger.refusedPlans)
-    lines.push(`           plan ${planId}: ${code}: ${reason}`);
+    lines.push(wrapped('           ', `plan ${planId}: ${code}: ${reason}`));
   if (ledger.releases.length === 0) return `${lines.join('\n')}\n  nothing was released yet`;
   lines.push(everyRelease ? releaseTable(ledger.releases, share) : planTable(ledger.plans, share));
   return lines.join('\n');
@@ -78,62 +78,55 @@ function refusals({ refusals, refusedPlans }: Ledger): string {
 }
 
 function planTable(plans: readonly PlanLine[], share: (muSquared: number) => string): string {
-  const table = new Table({
-    head: ['plan', 'releases', 'aggregator', 'readers', 'of budget', 'sigma', 'when (UTC)'],
-    colAligns: ['left', 'left', 'right', 'right', 'right', 'left', 'left'],
-    style: { head: [], border: [], compact: true },
-  });
+  const head = ['releases', 'charged', 'readers', 'of budget', 'sigma', 'first and last (UTC)'];
+  const table = plainTable(head);
   for (const plan of plans) {
     const states = (['committed', 'reserved', 'lost', 'refused'] as const).filter((state) => plan[state] > 0);
     const refused = Object.entries(plan.refusedReleases).map(([name, times]) =>
       times > 1 ? `${name} x${times}` : name,
     );
+    const told = [`plan ${plan.planId}`, plan.state, plan.mode && `mode ${plan.mode}`].filter(Boolean).join(', ');
+    table.push([{ colSpan: head.length, content: told }]);
     table.push([
-      `${plan.planId}\n${[plan.state, plan.mode && `mode ${plan.mode}`].filter(Boolean).join(', ')}`,
       [...states.map((state) => `${plan[state]} ${state}`), ...refused.map((name) => `  ${name}`)].join('\n'),
-      up(plan.epsilon),
-      plan.readersEpsilon === null ? '' : up(plan.readersEpsilon),
+      lossUp(plan.epsilon),
+      plan.readersEpsilon === null ? '-' : lossUp(plan.readersEpsilon),
       share(plan.muSquared),
       Object.entries(plan.sigma)
-        .map(([kind, sigma]) => `${kind} ${figure(sigma)}`)
+        .map(([kind, sigma]) => `${kind} ${figure(figureOf(sigma))}`)
         .join('\n'),
       `${time(plan.firstAt)}\n${time(plan.lastAt)}`,
     ]);
   }
-  return `${table.toString()}\naggregator, readers: epsilon at the delta of the budget; sigma: noise of this bank in the released integers`;
+  const note = wrapped(
+    '',
+    'charged, readers: epsilon at the delta of the budget, against whoever reads the messages of this bank and against ' +
+      'readers of the model alone; sigma: noise this bank added, in the released integers',
+  );
+  return `${table.toString()}\n${note}`;
 }
 
 function releaseTable(releases: readonly LedgerLine[], share: (muSquared: number) => string): string {
-  const table = new Table({
-    head: ['plan', 'release', 'try', 'state', 'mu', 'mu readers', 'of budget', 'sensitivity', 'sigma', 'when (UTC)'],
-    colAligns: ['left', 'left', 'right', 'left', 'right', 'right', 'right', 'right', 'right', 'left'],
-    style: { head: [], border: [], compact: true },
-  });
+  const head = ['release', 'try', 'state', 'mu', 'readers\nmu', 'of\nbudget', 'sens.', 'sigma', 'when (UTC)'];
+  const table = plainTable(head, 3);
   let last = '';
   for (const line of releases) {
+    if (line.planId !== last) table.push([{ colSpan: head.length, content: `plan ${line.planId}` }]);
+    last = line.planId;
     table.push([
-      line.planId === last ? '' : line.planId,
       line.release,
       line.attempt,
       line.state,
       Math.sqrt(line.muSquared).toFixed(6),
-      line.readersMuSquared === null ? '' : Math.sqrt(line.readersMuSquared).toFixed(6),
-      line.state === 'refused' ? '' : share(line.muSquared),
-      line.sensitivitySquared === null ? '' : Number(Math.sqrt(line.sensitivitySquared).toPrecision(6)),
-      line.sigma === null ? '' : figure(line.sigma),
+      line.readersMuSquared === null ? '-' : Math.sqrt(line.readersMuSquared).toFixed(6),
+      line.state === 'refused' ? '-' : share(line.muSquared),
+      line.sensitivitySquared === null ? '-' : figure(Math.sqrt(line.sensitivitySquared)),
+      line.sigma === null ? '-' : figure(figureOf(line.sigma)),
       time(line.reservedAt),
     ]);
-    last = line.planId;
   }
-  return table.toString();
+  const note = 'mu: loss as charged; sens.: L2 sensitivity to one customer, like sigma in the released integers';
+  return `${table.toString()}\n${note}`;
 }
 
-const up = (epsilon: number) => (Math.ceil(epsilon * 1e4) / 1e4).toFixed(4);
-const down = (epsilon: number) => (Math.floor(epsilon * 1e4) / 1e4).toFixed(4);
 const time = (rfc3339: string) => rfc3339.slice(0, 19).replace('T', ' ');
-
-/** `numerator/denominator` as a figure for people. */
-function figure(rational: string): string {
-  const [num, den] = rational.split('/').map(Number);
-  return String(Number((num / den).toPrecision(6)));
-}

@@ -14,6 +14,7 @@ import {
   type MechanismName,
 } from '../operations/privacyAudit.ts';
 import { integerOption, numberOption } from './options.ts';
+import { wrapped } from './text.ts';
 
 interface AuditFlags extends AuditOptions {
   mechanism: MechanismName | 'all';
@@ -45,7 +46,7 @@ export function registerPrivacyAudit(program: Command): void {
       'after',
       `
 No data set is needed and nothing is spent: the mechanisms run on made-up records, with one customer (the canary) put in
-or left out, and an attacker who knows everything else says which it was. His errors bound epsilon from below.
+or left out, and an attacker who knows everything else says which it was. The attacker's errors bound epsilon from below.
 
 A lower bound above the promise proves a fault; exit code 1, PRIVACY_VIOLATED. A lower bound below it proves nothing
 about other data, other customers or better attackers: the promise rests on the proofs in src/privacy/GUARANTEES.md.
@@ -118,7 +119,7 @@ function textOf(report: AuditReport): string {
     `${nameOf(report)}: ${about.mechanism}`,
     ...(report.broken === 'none' ? [] : [`  fault     ${about.fault}`]),
     `  attacker  ${about.attacker}`,
-    `  promised  epsilon ${figure(promised.epsilon)} at delta ${promised.delta}; ${promiseOf(report)}`,
+    `  promised  epsilon ${figure(promised.epsilon)} at delta ${promised.delta.toExponential()}; ${promiseOf(report)}`,
     `  proved    epsilon >= ${figure(report.epsilonLowerBound)} at that delta (${errorsOf(report.epsilonAttack)})`,
     `            ${proofOf(report)} (${errorsOf(report.bookedAttack)})`,
     ...(booked.kind === 'mu'
@@ -181,11 +182,12 @@ function tableOf(reports: readonly AuditReport[]): string {
 }
 
 function meaning({ confidence }: AuditOptions): string {
-  return [
-    `Each verdict accuses a sound mechanism with probability at most ${Number((1 - confidence).toPrecision(3))}. A lower bound is what`,
-    'this attack proved about this data and this customer; the true loss lies between it and the promise, if the promise',
-    'holds. "Nothing found" is no proof of privacy; the proofs are in src/privacy/GUARANTEES.md.',
-  ].join('\n');
+  return wrapped(
+    '',
+    `Each verdict accuses a sound mechanism with probability at most ${Number((1 - confidence).toPrecision(3)).toExponential()}. ` +
+      'A lower bound is what this attack proved about this data and this customer; the true loss lies between it and the ' +
+      'promise, if the promise holds. "Nothing found" is no proof of privacy; the proofs are in src/privacy/GUARANTEES.md.',
+  );
 }
 
 function figure(value: number): string {

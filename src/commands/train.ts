@@ -13,6 +13,7 @@ import {
   writePlan,
 } from '../operations/trainingPlans.ts';
 import { integerOption, numberOption } from './options.ts';
+import { wrapped } from './text.ts';
 
 interface OperatorFlags {
   roster: string;
@@ -61,7 +62,9 @@ Examples:
             ...{ ...flags, contract, expectedRows: flags.rows },
             evaluation: flags.evaluation ? { holdout: flags.holdout, share: flags.evaluationShare } : null,
           });
-      if (!flags.json) process.stderr.write(`${describePlan(plan).join('\n')}\n`);
+      if (!flags.json) {
+        for (const sentence of describePlan(plan)) process.stderr.write(`${wrapped('', sentence)}\n`);
+      }
       if (flags.dryRun) {
         process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
         return;

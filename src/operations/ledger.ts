@@ -92,7 +92,7 @@ export interface Ledger {
   /** Upper bound on the loss so far at the budget's delta. */
   spentEpsilon: number;
   leftMuSquared: number;
-  /** Epsilon at the budget's delta of one further plan that still fits, rounded down to 10^-6. */
+  /** Epsilon at the budget's delta of one further plan that still fits: the whole budget, or rounded down to 10^-6. */
   leftEpsilon: number;
   /** Refused releases; they cost nothing. */
   refusals: number;
@@ -119,7 +119,7 @@ export async function readLedger({ store }: Pick<NodeContext, 'store'>): Promise
       ...{ spentMuSquared: spent, committedMuSquared: committed, reservedMuSquared: reserved, lostMuSquared: lost },
       spentEpsilon: epsilonOf(spent, budget.delta),
       leftMuSquared,
-      leftEpsilon: epsilonLeft(leftMuSquared, budget.delta),
+      leftEpsilon: budgetLeft(budget, spent),
       refusals,
       refusedPlans: plans.filter(({ datasetId, state }) => datasetId === id && state === 'refused').map(refusedPlan),
       plans: byPlan(releases, plans, budget.delta),
@@ -130,6 +130,11 @@ export async function readLedger({ store }: Pick<NodeContext, 'store'>): Promise
 }
 
 const MICRO = 1e6;
+
+/** What one further plan at the budget's delta can have after `spent` (mu squared): all of it, or as `epsilonLeft`. */
+export function budgetLeft({ epsilon, delta, muSquared }: Ledger['budget'], spent: number): number {
+  return spent === 0 ? epsilon : epsilonLeft(Math.max(0, muSquared - spent), delta);
+}
 
 /** The largest epsilon, in steps of 10^-6, that a plan at `delta` can have within `muSquared`. */
 export function epsilonLeft(muSquared: number, delta: number): number {

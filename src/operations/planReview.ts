@@ -12,7 +12,7 @@ import type { PlanVerdict } from '../participant/port.ts';
 import { type Budget, epsilonOf, requireBudget } from '../privacy/budget.ts';
 import type { DatasetRow } from '../store/datasets.ts';
 import type { NodeContext } from './context.ts';
-import { epsilonLeft } from './ledger.ts';
+import { budgetLeft } from './ledger.ts';
 import { readJson } from './trainingPlans.ts';
 
 const NO_DATA = 'This node holds no data under the contract of the plan.';
@@ -101,7 +101,7 @@ export async function nodeOpinion(
     reason: verdict.accepted ? null : (internal ?? verdict.reason),
     budget: funds && {
       ...{ epsilon, delta, spentEpsilon: epsilonOf(funds.spent, delta) },
-      leftEpsilon: epsilonLeft(Math.max(0, muSquared - funds.spent), delta),
+      leftEpsilon: budgetLeft(funds.budget, funds.spent),
     },
     share: funds && privacyStatement(plan).muSquaredTotal / muSquared,
   };

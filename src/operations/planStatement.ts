@@ -9,13 +9,14 @@ import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { adaSspStatement, sensitivitiesSquared } from '../learning/adassp.ts';
 import { planHash, type TrainingPlan } from '../learning/plan.ts';
+import { unitOf as unitOfKnots } from '../learning/resolution.ts';
 import { defaultSgd, type SgdSettings, settingsHash } from '../learning/sgd/settings.ts';
-import { sgdStatement } from '../learning/sgd/statement.ts';
+import { GRID_BITS, sgdStatement } from '../learning/sgd/statement.ts';
 import { privacyStatement } from '../learning/statement.ts';
 import { epsilonOf } from '../privacy/budget.ts';
 import { lossOf, type NoiseLevel } from '../privacy/gaussianMechanism.ts';
 import { roundUp, sumUp } from '../privacy/gdp.ts';
-import { approximately, type Rational, rationalText } from '../privacy/rational.ts';
+import { rationalText } from '../privacy/rational.ts';
 import { releaseFacts } from './ledger.ts';
 
 export interface StatedRelease {
@@ -27,6 +28,8 @@ export interface StatedRelease {
   sensitivity: number;
   /** Noise each bank adds, in the same units, as `numerator/denominator`. */
   sigma: string;
+  /** Released integers that stand for one record; of DP-SGD steps, for the clipping norm. */
+  recordUnit: number;
   /** Charged, and against readers of the model. Null for subsampled releases, whose loss is no mu. */
   muSquared: number | null;
   readersMuSquared: number | null;
@@ -75,8 +78,10 @@ export function statePlan(plan: TrainingPlan, contract: Contract | null): Statem
         charged.push(muSquared);
         readers.push(readersMuSquared);
         const { sensitivitySquared, sigma } = releaseFacts(plan, stated, round);
+        const recordUnit = recordUnitOf(plan, name);
         return {
           ...{ name, times: 1, sensitivity: Math.sqrt(Number(sensitivitySquared)), sigma: String(sigma) },
+          recordUnit,
           ...{ muSquared, readersMuSquared },
           epsilon: epsilonOf(sumUp(charged), delta),
           readersEpsilon: epsilonOf(sumUp(readers), delta),
@@ -85,6 +90,12 @@ export function statePlan(plan: TrainingPlan, contract: Contract | null): Statem
       notPromised: notPromised(mode, plan.colluders, contract),
     },
   };
+}
+
+/** Released integers for one record in a bin: through knots in units of theirs, residuals of a round on their grid. */
+function recordUnitOf(plan: TrainingPlan, release: string): number {
+  if (release === 'evaluation') return 1;
+  return unitOfKnots(plan.knots) * (release === 'counts' ? 1 : 2 ** plan.residualBits);
 }
 
 export interface OtherWishes {
@@ -119,6 +130,7 @@ export function stateSgdSettings(settings: SgdSettings, contract: Contract | nul
       releases: [
         {
           ...{ name: 'steps', times: steps, sensitivity, sigma: rationalText(sigma) },
+          recordUnit: 2 ** GRID_BITS,
           ...{ muSquared: null, readersMuSquared: null },
           ...{ epsilon: losses.aggregator.epsilon, readersEpsilon: losses.readers.epsilon },
         },
@@ -150,6 +162,7 @@ export function stateAdaSsp(wishes: OtherWishes): Statement {
     return [
       {
         ...{ name, times: 1, sensitivity: Math.sqrt(sensitivitySquared), sigma: rationalText(noise.sigma) },
+        recordUnit: 1,
         ...{ muSquared: loss(charged), readersMuSquared: loss(readers) },
         epsilon: epsilonOf(sumUp(sums.charged), delta),
         readersEpsilon: epsilonOf(sumUp(sums.readers), delta),
@@ -210,11 +223,4 @@ function notPromised(mode: 'site' | 'sum', colluders: number, contract: Contract
     'what a model tells about people like the customer, and would tell without that customer as well',
     'figures a bank computes for itself without noise; they must not leave it',
   ];
-}
-
-/** `numerator/denominator` as a number, for people. */
-export function figureOf(rational: string): number {
-  const [num, den] = rational.split('/');
-  const value: Rational = { num: BigInt(num), den: BigInt(den) };
-  return approximately(value);
 }

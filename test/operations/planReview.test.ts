@@ -175,15 +175,24 @@ describe('veilrisk plan', () => {
       ...['--contract', 'taiwan', '--mode', 'sum', '--sites', '5', '--colluders', '1', '--dropouts', '1'],
       ...['--rounds', '3', '--no-evaluation'],
     );
-    expect(out).toContain('against the aggregator together with 1 colluding bank');
+    expect(out.replace(/\s+/g, ' ')).toContain('against the aggregator together with 1 colluding bank');
     expect(out).toMatch(/epsilon 0\.8\d+ .* against readers of the model/);
     expect(out).toContain('one customer of one bank with all records, at most 1 of which counts');
     expect(out).toContain('not promised:\n  - anything against who reads the message of a single bank');
-    expect(out).toMatch(/round-3 .* 1\.0000 /);
+    expect(out).toMatch(/│ round-2 \.\. 3 +│.* 1\.0000 /);
+    expect(Math.max(...out.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
+  });
+
+  test('every release has a line when asked, in integers and in records', async () => {
+    const { out } = await run('--contract', 'taiwan', '--rounds', '3', '--releases');
+    for (const name of ['counts', 'round-1', 'round-2', 'round-3', 'evaluation']) expect(out).toContain(`│ ${name} `);
+    // 23 fields, residuals up to 0.6, a grid of 2^-14 and knots in eighths.
+    expect(out).toMatch(/│ counts +│ +38\.3667 │ +\S+ │ +4\.79583 │/);
+    expect(out).toMatch(/│ evaluation +│ +1 │ +(\S+) │ +1 │ +\1 │/);
   });
 
   test.each([
-    ['logistic', 'steps by Poisson sampling: a record is in one with probability 1,'],
+    ['logistic', 'every record is in each of the '],
     ['adassp', '│ crosses '],
   ])('states a training of %s', async (family, line) => {
     const { out } = await run('--contract', 'adult', '--family', family, '--rows', '26048', '--sites', '1');
