@@ -51,10 +51,11 @@ const VERBS: Record<string, () => Promise<Register>> = {
 
 const program = new Command('veilrisk')
   .description(
-    'Privacy-preserving financial risk platform: federated scorecards under differential privacy, encrypted scoring,\n' +
+    'Privacy-preserving financial risk platform: federated scorecards under differential privacy, encrypted scoring, ' +
       'and a tamper-evident audit log.',
   )
   .version('0.1.0')
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
   .showHelpAfterError('(add --help for the options and examples)')
   .addHelpText(
     'after',

@@ -13,7 +13,9 @@ export function printFailure(error: unknown): void {
   }
   const lines = [`error ${error.code}: ${error.message}`];
   if (error.where) lines.push(`  where: ${error.where}`);
-  for (const { field, rule } of error.issues.slice(0, ISSUES_SHOWN)) lines.push(`  - ${field}: ${rule}`);
+  // A single issue is often the message already.
+  const said = error.issues.length === 1 && error.message.endsWith(`${error.issues[0].field}: ${error.issues[0].rule}`);
+  for (const { field, rule } of said ? [] : error.issues.slice(0, ISSUES_SHOWN)) lines.push(`  - ${field}: ${rule}`);
   if (error.issues.length > ISSUES_SHOWN) lines.push(`  - and ${error.issues.length - ISSUES_SHOWN} more`);
   if (error.fix) lines.push(`  fix: ${error.fix}`);
   process.stderr.write(`${lines.join('\n')}\n`);

@@ -121,12 +121,18 @@ function bisect(low: number, high: number, above: (x: number) => boolean): { low
 
 function inRange(where: string, value: number, least: number, most: number): void {
   if (!(value >= least && value <= most)) {
-    throw new PrivacyError('PRIVACY_PARAMETER', `${where} must lie in [${least}, ${most}]`, { where });
+    throw new PrivacyError('PRIVACY_PARAMETER', `${where} must lie in [${least}, ${most}]`, {
+      where,
+      fix: `give another ${where}`,
+    });
   }
 }
 
 function inOpenUnit(where: string, value: number): void {
   if (!(value > 0 && value < 1)) {
-    throw new PrivacyError('PRIVACY_PARAMETER', `${where} must lie strictly between 0 and 1`, { where });
+    throw new PrivacyError('PRIVACY_PARAMETER', `${where} must lie strictly between 0 and 1`, {
+      where,
+      fix: `give another ${where}, such as 1e-6`,
+    });
   }
 }
