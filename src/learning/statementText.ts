@@ -18,7 +18,7 @@ export function statementText(
   const sensitivity = m * Math.sqrt(plan.fields);
   const number = plan.knots === 0 ? 'bin' : `bin, or knot where a field has at least ${2 * plan.knots} bins`;
   const lines = [
-    `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta} ` +
+    `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta.toExponential()} ` +
       `(${losses.aggregator.mu.toPrecision(6)}-GDP, add or remove all records of the customer, at most ${m} used).`,
     `Counts: ${plan.fields} fields, L2 sensitivity ${figure(sensitivity)}, each bank adds discrete Gaussian noise of ` +
       `sigma ${figure(approximately(noise.count.sigma) / unit)} to every ${number}.`,
@@ -28,8 +28,8 @@ export function statementText(
   ];
   if (plan.evaluation !== null && noise.evaluation !== null) {
     lines.push(
-      `Evaluation: a histogram of ${plan.evaluation.bins} score bins per label of the ${plan.evaluation.holdout} of ` +
-        `the customers that train nothing, L2 sensitivity ${m}, each bank adds discrete Gaussian noise of sigma ` +
+      `Evaluation: a histogram of ${plan.evaluation.bins} score bins per label of the ${figure(100 * plan.evaluation.holdout)} % of ` +
+        `the customers who train nothing, L2 sensitivity ${m}, each bank adds discrete Gaussian noise of sigma ` +
         `${figure(approximately(noise.evaluation.sigma))} to every bin.`,
     );
   }

@@ -99,8 +99,8 @@ export function describePlan(plan: TrainingPlan): string[] {
   if (positives === null) return text;
   return [
     ...text,
-    `The evaluation will know the AUC to about ${AUC_GOAL} from ${positives} held-out positives of all sites on; with few ` +
-      'of them the noise hides it.',
+    `The evaluation will know the AUC to about ${AUC_GOAL} from ${positives} held-out positives of all sites on; with ` +
+      'few of them the noise hides it.',
   ];
 }
 
@@ -129,7 +129,7 @@ export function describeEvaluation({ evidence }: SignedModel): string[] {
   const { measures, sites } = result;
   const { auc, ks, baseRate, records, calibration } = measures;
   return [
-    `evaluated on the ${holdout} of the customers of ${sites.length} sites who trained nothing ` +
+    `evaluated on the ${Number((100 * holdout).toPrecision(4))} % of the customers of ${sites.length} sites who trained nothing ` +
       '(95 % intervals, noise included):',
     `  AUC ${figure(auc)}, KS ${figure(ks)}, base rate ${figure(baseRate, 4)}, records ${figure(records, 0)}`,
     `  observed / expected ${figure(calibration.inTheLarge)}, calibration slope ${figure(calibration.slope)}`,

@@ -87,7 +87,7 @@ test('runs the whole main job and leaves nothing running', async () => {
   expect(result.losses.aggregator).toBeLessThanOrEqual(1);
   expect(result.losses.readers).toBeGreaterThan(0.6);
   expect(result.losses.readers).toBeLessThan(0.75);
-  expect(out).toMatch(/evaluated on the 0\.1 of the customers of 3 sites/);
+  expect(out).toMatch(/evaluated on the 10 % of the customers of 3 sites/);
   expect(result.rounds).toBeGreaterThan(0);
   expect(result.encrypted.rowMaxLogitError).toBeGreaterThan(0);
   expect(result.encrypted.rowMaxLogitError).toBeLessThanOrEqual(2e-3);

@@ -30,7 +30,7 @@ test('an evaluation is told with its intervals, or with what stood in its way', 
     Math.round(2000 * Math.exp(-(((cell % 64) - (cell < 64 ? 20 : 32)) ** 2) / 60)),
   );
   const told = describeEvaluation(signed(evaluateModel(subject, sum, ['bank-1', 'bank-2', 'bank-3']))).join('\n');
-  expect(told).toMatch(/0\.2 of the customers of 3 sites/);
+  expect(told).toMatch(/20 % of the customers of 3 sites/);
   expect(told).toMatch(/AUC 0\.9\d\d \[0\.9\d\d, 0\.9\d\d\]/);
   const empty = describeEvaluation(
     signed(
