@@ -47,7 +47,9 @@ export function openDemoView(out: NodeJS.WriteStream): DemoView {
       for (const bank of result.banks) row(`AUC ${bank.name} alone (same epsilon)`, bank.aucAlone.toFixed(4));
       row('AUC federated', result.aucFederated.toFixed(4));
       row('AUC pooled, without privacy', result.aucPooledNonPrivate.toFixed(4));
-      const loss = (epsilon: number) => `epsilon ${epsilon.toFixed(3)} at delta ${result.delta}`;
+      // Up: a printed loss is never below the one that was incurred.
+      const loss = (epsilon: number) =>
+        `epsilon ${(Math.ceil(epsilon * 1e3) / 1e3).toFixed(3)} at delta ${result.delta}`;
       row("a customer's loss against aggregator and banks", loss(result.losses.aggregator));
       row("a customer's loss against readers of the model", loss(result.losses.readers));
       row('latency of a score, p50', `${result.latencyMs.scoreP50.toFixed(1)} ms`);
