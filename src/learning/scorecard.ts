@@ -12,6 +12,7 @@ import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash, layoutOf } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { offsetsOf } from './binned.ts';
+import { readModel } from './modelDocument.ts';
 import { monotoneFit } from './monotone.ts';
 import { planHash } from './plan.ts';
 import { resolutionOf } from './resolution.ts';
@@ -61,24 +62,7 @@ export type Scorecard = z.infer<typeof scorecardSchema>;
  * @throws LearningError MODEL_INVALID, or MODEL_CONTRACT_MISMATCH when it was trained under another contract.
  */
 export function parseScorecard(json: unknown, contract: Contract): Scorecard {
-  const parsed = scorecardSchema.safeParse(json);
-  if (!parsed.success) {
-    const issues = parsed.error.issues.map((issue) => ({
-      field: issue.path.map(String).join('.'),
-      rule: issue.message,
-    }));
-    throw new LearningError('MODEL_INVALID', `The model is not valid: ${issues[0].field}: ${issues[0].rule}`, {
-      where: issues[0].field || '(document)',
-      issues,
-    });
-  }
-  const model = parsed.data;
-  if (model.contractHash !== contractHash(contract)) {
-    throw new LearningError('MODEL_CONTRACT_MISMATCH', 'the model was trained under another contract', {
-      where: 'contractHash',
-      fix: `use the model that belongs to contract ${contract.name}, version ${contract.version}`,
-    });
-  }
+  const model = readModel(scorecardSchema, json, contract);
   const { sizes } = layoutOf(contract);
   const fits = (fields: readonly (readonly number[])[]) =>
     fields.length === sizes.length && fields.every((field, k) => field.length === sizes[k]);

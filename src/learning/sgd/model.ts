@@ -7,9 +7,10 @@
  */
 import { z } from 'zod';
 import { canonicalHash } from '../../canonical.ts';
-import { type Contract, contractHash } from '../../contract/contract.ts';
+import type { Contract } from '../../contract/contract.ts';
 import { LearningError } from '../../errors.ts';
 import type { BinnedData } from '../binned.ts';
+import { readModel } from '../modelDocument.ts';
 import { encodingOf, featureMapOf, featureNames, rowReader } from './features.ts';
 import { activationsOf, forward, type Network, networkOf } from './network.ts';
 import { type SgdSettings, settingsHash } from './settings.ts';
@@ -65,24 +66,7 @@ export type DenseModel = z.infer<typeof denseSchema>;
  * @throws LearningError MODEL_INVALID, or MODEL_CONTRACT_MISMATCH when it was trained under another contract.
  */
 export function parseDense(json: unknown, contract: Contract): DenseModel {
-  const parsed = denseSchema.safeParse(json);
-  if (!parsed.success) {
-    const issues = parsed.error.issues.map((issue) => ({
-      field: issue.path.map(String).join('.'),
-      rule: issue.message,
-    }));
-    throw new LearningError('MODEL_INVALID', `The model is not valid: ${issues[0].field}: ${issues[0].rule}`, {
-      where: issues[0].field || '(document)',
-      issues,
-    });
-  }
-  const model = parsed.data;
-  if (model.contractHash !== contractHash(contract)) {
-    throw new LearningError('MODEL_CONTRACT_MISMATCH', 'the model was trained under another contract', {
-      where: 'contractHash',
-      fix: `use the model that belongs to contract ${contract.name}, version ${contract.version}`,
-    });
-  }
+  const model = readModel(denseSchema, json, contract);
   const names = featureNames(contract);
   const encoding = encodingOf(contract);
   const fits =
