@@ -1,6 +1,5 @@
 /** How figures, long sentences and tables are printed for people: at most 100 columns, losses never flattered. */
 import Table from 'cli-table3';
-import { approximately } from '../privacy/rational.ts';
 
 const COLUMNS = 100;
 
@@ -16,7 +15,7 @@ export const figure = (value: number): string => String(Number(value.toPrecision
 /** A rational as `numerator/denominator`, as a number. */
 export function figureOf(rational: string): number {
   const [num, den] = rational.split('/');
-  return approximately({ num: BigInt(num), den: BigInt(den) });
+  return Number(num) / Number(den);
 }
 
 /** A sentence after a label, broken between words; later lines are indented to where the sentence begins. */
