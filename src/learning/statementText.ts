@@ -1,5 +1,6 @@
 /**
- * The privacy statement in sentences, for operators and auditors. Figures are rounded; decisions rest on statement.ts.
+ * The privacy statement in sentences, for operators and auditors. Figures are rounded, losses up; decisions rest on
+ * statement.ts.
  */
 import type { NoiseLevel } from '../privacy/gaussianMechanism.ts';
 import { approximately } from '../privacy/rational.ts';
@@ -19,7 +20,7 @@ export function statementText(
   const number = plan.knots === 0 ? 'bin' : `bin, or knot where a field has at least ${2 * plan.knots} bins`;
   const lines = [
     `Plan ${plan.id}: one customer of one bank is protected with epsilon ${plan.epsilon} at delta ${plan.delta.toExponential()} ` +
-      `(${losses.aggregator.mu.toPrecision(6)}-GDP, add or remove all records of the customer, at most ${m} used).`,
+      `(${figureUp(losses.aggregator.mu)}-GDP, add or remove all records of the customer, at most ${m} used).`,
     `Counts: ${plan.fields} fields, L2 sensitivity ${figure(sensitivity)}, each bank adds discrete Gaussian noise of ` +
       `sigma ${figure(approximately(noise.count.sigma) / unit)} to every ${number}.`,
     `Rounds: ${plan.rounds} gradients on the grid 1/${grid}, residuals clipped to ${plan.residualBound} (1/2 in round ` +
@@ -40,14 +41,22 @@ export function statementText(
       : `Trust mode sum: the noise of ${plan.sites - plan.colluders - plan.dropouts} honest banks together keeps the ` +
           "promise. It holds only while nobody sees a single bank's message, which is what secure summation is for, " +
           `while at most ${plan.colluders} banks collude and at most ${plan.dropouts} are absent.`,
-    `Loss against ${losses.aggregator.against}: epsilon ${figure(losses.aggregator.epsilon)}.`,
-    `Loss against ${losses.readers.against}: epsilon ${figure(losses.readers.epsilon)}.`,
+    `Loss against ${losses.aggregator.against}: epsilon ${figureUp(losses.aggregator.epsilon)}.`,
+    `Loss against ${losses.readers.against}: epsilon ${figureUp(losses.readers.epsilon)}.`,
     'A person who is a customer of several banks is protected by each bank separately: for j banks mu grows by ' +
       'sqrt(j).',
   );
   return lines;
 }
 
-function figure(value: number): string {
+/** Five significant digits. */
+export function figure(value: number): string {
   return String(Number(value.toPrecision(5)));
+}
+
+/** Five significant digits, rounded up: a loss that is shown is never below the one that is meant. */
+export function figureUp(value: number): string {
+  const nearest = Number(figure(value));
+  if (nearest >= value) return String(nearest);
+  return figure(nearest + 10 ** (Math.floor(Math.log10(nearest)) - 4));
 }

@@ -15,6 +15,7 @@ import { composedEpsilon, type PrivacyEvent } from '../../privacy/accountant.ts'
 import { noiseMultiplierFor } from '../../privacy/calibration.ts';
 import { noiseForMultiplier } from '../../privacy/gaussianMechanism.ts';
 import type { Rational } from '../../privacy/rational.ts';
+import { figure, figureUp } from '../statementText.ts';
 import { recordSensitivity } from './gradient.ts';
 import { exactRate } from './sampling.ts';
 import { type SgdSettings, settingsHash } from './settings.ts';
@@ -136,15 +137,4 @@ function statementText(
     `Loss: epsilon ${figureUp(losses.readers.epsilon)} against ${losses.readers.against}.`,
     'The number of records in a batch is private and used nowhere; sums are divided by the public expected number.',
   ];
-}
-
-function figure(value: number): string {
-  return String(Number(value.toPrecision(5)));
-}
-
-/** Five digits, rounded up. */
-function figureUp(value: number): string {
-  if (value === 0) return '0';
-  const unit = 10 ** (Math.floor(Math.log10(value)) - 4);
-  return String(Number((Math.ceil(value / unit) * unit).toPrecision(5)));
 }
