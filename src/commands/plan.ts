@@ -127,9 +127,10 @@ function otherFamily(
     ...{ contract: needed(contract), epsilon, delta, mode, rows, colluders, dropouts },
     sites: roster?.sites ?? sites,
   };
-  if (family === 'adassp') return stateAdaSsp(wishes);
-  if (colluders + dropouts > 0) throw usage('DP-SGD tolerates no colluders and no drop-outs', '--colluders');
-  return stateSgd(family, wishes);
+  if (mode === 'site' && colluders + dropouts > 0) {
+    throw usage('colluders and drop-outs are for mode sum only', colluders > 0 ? '--colluders' : '--dropouts');
+  }
+  return family === 'adassp' ? stateAdaSsp(wishes) : stateSgd(family, wishes);
 }
 
 function describe({ plan, planHash, statement }: Statement, everyRelease: boolean): string {

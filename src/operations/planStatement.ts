@@ -116,7 +116,7 @@ export function stateSgd(family: 'logistic' | 'mlp', wishes: OtherWishes): State
 }
 
 export function stateSgdSettings(settings: SgdSettings, contract: Contract | null): Statement {
-  const { family, mode, sites, epsilon, delta, maxRecordsPerSubject } = settings;
+  const { family, mode, sites, colluders, epsilon, delta, maxRecordsPerSubject } = settings;
   const { losses, samplingRate, customerRate, steps, sensitivity, sigma } = sgdStatement(settings);
   const loss = ({ epsilon, against }: { epsilon: number; against: string }) => ({ epsilon, mu: null, against });
   return {
@@ -135,7 +135,7 @@ export function stateSgdSettings(settings: SgdSettings, contract: Contract | nul
           ...{ epsilon: losses.aggregator.epsilon, readersEpsilon: losses.readers.epsilon },
         },
       ],
-      notPromised: notPromised(mode, 0, contract),
+      notPromised: notPromised(mode, colluders, contract),
     },
   };
 }

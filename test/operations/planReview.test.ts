@@ -201,6 +201,18 @@ describe('veilrisk plan', () => {
     expect(out).toContain('one record: the contract names no customer key');
   });
 
+  test.each(['logistic', 'adassp'])('states whom mode sum of %s is not promised against', async (family) => {
+    const { out } = await run(
+      ...['--contract', 'adult', '--family', family, '--rows', '26048', '--mode', 'sum', '--sites', '5'],
+      ...['--colluders', '2', '--dropouts', '1', '--json'],
+    );
+    const { losses, notPromised } = JSON.parse(out).statement;
+    expect(losses.aggregator.against).toBe('the aggregator together with 2 colluding banks');
+    expect(losses.readers.epsilon).toBeLessThan(losses.aggregator.epsilon);
+    expect(losses.readers.against).toContain('4 banks');
+    expect(notPromised[0]).toMatch(/no more than 2 colluding banks$/);
+  });
+
   test('with a node: accepted within the budget, refused beyond it or against its policy, and nothing is recorded', async () => {
     const before = (await node.store.audit.head()).size;
     const common = ['--contract', 'demo-transactions', '--sites', '3', '--data-dir', 'the node'];
@@ -227,7 +239,8 @@ describe('veilrisk plan', () => {
   test.each([
     [['--epsilon', '1'], 'a contract is needed'],
     [['--contract', 'adult', '--family', 'mlp', '--data-dir', 'x'], 'scorecard plans only'],
-    [['--contract', 'adult', '--family', 'mlp', '--colluders', '1'], 'no colluders'],
+    [['--contract', 'adult', '--family', 'mlp', '--colluders', '1'], 'are for mode sum only'],
+    [['--contract', 'adult', '--family', 'adassp', '--dropouts', '1'], 'are for mode sum only'],
     [['--contract', 'adult', '--mode', 'site', '--colluders', '1'], 'is for mode sum only'],
   ])('refuses %j', async (args, message) => {
     await expect(run(...args)).rejects.toThrow(message);
