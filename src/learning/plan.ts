@@ -151,7 +151,7 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
     quorum,
     colluders: facts.colluders ?? 0,
     dropouts,
-    rounds: (expectedRows * epsilon) / Math.sqrt(sites) >= STRONG_SIGNAL ? 50 : 30,
+    rounds: (expectedRows * epsilon) / Math.sqrt(noisyBanks(facts, dropouts)) >= STRONG_SIGNAL ? 50 : 30,
     epsilon,
     delta,
     maxRecordsPerSubject: contract.maxRecordsPerSubject,
@@ -184,9 +184,15 @@ const DEFAULT_COUNT_SHARE = 0.02;
  * The power is small because the signal of a rare event, whose frequency is private, is far below that of n records.
  * Odd, so that a field with symmetric bounds has a knot in their middle, where standardised values are.
  */
-function defaultKnots({ contract, epsilon, delta, sites, expectedRows, mode }: PlanFacts, dropouts: number): number {
-  const noisyBanks = mode === 'sum' ? sites / (sites - dropouts) : sites;
-  const signal = (muFor(epsilon, delta) * expectedRows) / Math.sqrt(contract.fields.length * noisyBanks);
+function defaultKnots(facts: PlanFacts, dropouts: number): number {
+  const { contract, epsilon, delta, expectedRows } = facts;
+  const variances = contract.fields.length * noisyBanks(facts, dropouts);
+  const signal = (muFor(epsilon, delta) * expectedRows) / Math.sqrt(variances);
   const pairs = Math.floor((8 * (signal / 1000) ** 0.2 - 1) / 2);
   return 2 * Math.min(15, Math.max(3, pairs)) + 1;
+}
+
+/** Variance of the noise in a sum over all banks, in units of what one bank alone would add. */
+function noisyBanks({ mode, sites, colluders = 0 }: PlanFacts, dropouts: number): number {
+  return mode === 'sum' ? sites / Math.max(1, sites - colluders - dropouts) : sites;
 }

@@ -19,7 +19,7 @@ import { gdpEpsilon, muFor, roundUp, sumUp } from '../privacy/gdp.ts';
 import type { Rational } from '../privacy/rational.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
 import { unitOf } from './resolution.ts';
-import { statementText } from './statementText.ts';
+import { aggregatorAnd, statementText } from './statementText.ts';
 
 export const GUARANTEE = 'Scorecard training';
 
@@ -67,10 +67,14 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
   // 10^-9 of the loss is left unused, so that sums rounded up still fit a budget of the same epsilon and delta.
   const available = mu * mu * (1 - 1e-9);
   const evaluationShare = plan.evaluation?.share ?? 0;
-  const { charged, readers } = noiseSharers(plan);
+  const sharers = noiseSharers(plan);
+  const { charged } = sharers;
+  // The noisy counts of a bank enter every round, summed over whoever is in it. Two such sums over different banks can
+  // isolate the counts of one; so unless nobody may be absent, everybody is taken to know them.
+  const countSharers = plan.quorum < plan.sites ? { charged: 1, readers: 1 } : sharers;
   const rounds = Array.from({ length: plan.rounds }, (_, t) => roundSensitivitySquared(plan, t + 1));
 
-  const count = noiseFor(countSensitivitySquared(plan), available * plan.countShare * charged);
+  const count = noiseFor(countSensitivitySquared(plan), available * plan.countShare * countSharers.charged);
   // One sigma for all rounds; a round of smaller sensitivity costs less.
   const round = noiseFor(
     rounds.reduce((sum, squared) => sum + squared, 0),
@@ -81,14 +85,11 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
       ? null
       : noiseFor(evaluationSensitivitySquared(plan), available * evaluationShare * charged);
 
-  const release = (name: string, sensitivitySquared: number, noise: NoiseLevel, shared = readers): Release => ({
+  const release = (name: string, sensitivitySquared: number, noise: NoiseLevel, by = sharers): Release => ({
     name,
-    muSquared: sharedLoss(sensitivitySquared, noise, charged),
-    readersMuSquared: sharedLoss(sensitivitySquared, noise, shared),
+    muSquared: sharedLoss(sensitivitySquared, noise, by.charged),
+    readersMuSquared: sharedLoss(sensitivitySquared, noise, by.readers),
   });
-  // In mode `site` the noisy counts of a bank enter every round, summed over whoever is in it. Sums over different banks
-  // can tell a reader the counts of one; so unless nobody may be absent, a reader is taken to know them.
-  const countSharers = plan.mode === 'site' && plan.quorum < plan.sites ? 1 : readers;
   const releases = [release('counts', countSensitivitySquared(plan), count, countSharers)];
   for (const [t, squared] of rounds.entries()) releases.push(release(`round-${t + 1}`, squared, round));
   if (evaluation !== null) releases.push(release('evaluation', evaluationSensitivitySquared(plan), evaluation));
@@ -99,12 +100,12 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
       releases.map((part) => part.muSquared),
       plan.mode === 'site'
         ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
-        : `the aggregator together with ${plan.colluders} colluding ${plan.colluders === 1 ? 'bank' : 'banks'}`,
+        : aggregatorAnd(plan.colluders),
     ),
     readers: lossAgainst(
       plan,
       releases.map((part) => part.readersMuSquared),
-      `readers of the model, who see only sums with the noise of at least ${readers} ${readers === 1 ? 'bank' : 'banks'}`,
+      `readers of the model, who see only sums with the noise of at least ${sharers.readers} ${sharers.readers === 1 ? 'bank' : 'banks'}`,
     ),
   };
   const { muSquared: muSquaredTotal, epsilon, mu: total } = losses.aggregator;

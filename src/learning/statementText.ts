@@ -60,3 +60,9 @@ export function figureUp(value: number): string {
   if (nearest >= value) return String(nearest);
   return figure(nearest + 10 ** (Math.floor(Math.log10(nearest)) - 4));
 }
+
+/** Whom mode `sum` charges a loss against. */
+export function aggregatorAnd(colluders: number): string {
+  if (colluders === 0) return 'the aggregator, as long as no bank colludes with it';
+  return `the aggregator together with ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`;
+}

@@ -13,6 +13,7 @@ import { unitOf as unitOfKnots } from '../learning/resolution.ts';
 import { defaultSgd, type SgdSettings, settingsHash } from '../learning/sgd/settings.ts';
 import { GRID_BITS, sgdStatement } from '../learning/sgd/statement.ts';
 import { privacyStatement } from '../learning/statement.ts';
+import { aggregatorAnd } from '../learning/statementText.ts';
 import { epsilonOf } from '../privacy/budget.ts';
 import { lossOf, type NoiseLevel } from '../privacy/gaussianMechanism.ts';
 import { roundUp, sumUp } from '../privacy/gdp.ts';
@@ -188,7 +189,7 @@ export function stateAdaSsp(wishes: OtherWishes): Statement {
           sums.charged,
           mode === 'site'
             ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
-            : `the aggregator together with ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`,
+            : aggregatorAnd(colluders),
         ),
         readers: total(sums.readers, `readers of the model, who see only sums with the noise of ${readers} banks`),
       },

@@ -114,7 +114,13 @@ describe('privacy statement', () => {
     expect(approximately(alone.sigmaRound) / approximately(sum.sigmaRound)).toBeCloseTo(3, 6);
     expect(sum.epsilon).toBeLessThanOrEqual(1);
     expect(sum.epsilon).toBeGreaterThan(0.999);
-    expect((sum.losses.aggregator.mu / sum.losses.readers.mu) ** 2).toBeCloseTo(10 / 9, 5);
+    const [counts, ...rounds] = sum.releases;
+    for (const { muSquared, readersMuSquared } of rounds) expect(muSquared / readersMuSquared).toBeCloseTo(10 / 9, 5);
+    // The counts are summed again over the banks of each round: their differences must be private as well.
+    expect(sum.sigmaCount).toEqual(alone.sigmaCount);
+    expect(counts.readersMuSquared).toBe(counts.muSquared);
+    const never = privacyStatement(planOf({ mode: 'sum', sites: 10, quorum: 10, colluders: 1 }));
+    expect(approximately(alone.sigmaCount) / approximately(never.sigmaCount)).toBeCloseTo(3, 1);
     expect(sum.text.join('\n')).toContain('Trust mode sum');
   });
 

@@ -132,6 +132,6 @@ describe('neighbours at knots', () => {
   test('would not, were a bin counted in full at both of its knots', () => {
     const { reduce } = resolutionOf(shape, 8);
     const twice = (sums: Float64Array) => reduce(sums).map((value) => 2 * value);
-    expect(() => holds(twice)).toThrow();
+    expect(() => holds(twice)).toThrow('Property failed');
   });
 });

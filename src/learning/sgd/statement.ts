@@ -15,7 +15,7 @@ import { composedEpsilon, type PrivacyEvent } from '../../privacy/accountant.ts'
 import { noiseMultiplierFor } from '../../privacy/calibration.ts';
 import { noiseForMultiplier } from '../../privacy/gaussianMechanism.ts';
 import type { Rational } from '../../privacy/rational.ts';
-import { figure, figureUp } from '../statementText.ts';
+import { aggregatorAnd, figure, figureUp } from '../statementText.ts';
 import { recordSensitivity } from './gradient.ts';
 import { exactRate } from './sampling.ts';
 import { type SgdSettings, settingsHash } from './settings.ts';
@@ -87,7 +87,7 @@ function computeStatement(settings: SgdSettings): SgdStatement {
       noiseMultiplier,
       mode === 'site'
         ? 'whoever reads the sums of the bank: aggregator, other banks, readers of the model, even together'
-        : `the aggregator together with ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`,
+        : aggregatorAnd(colluders),
     ),
     readers: lossAt(
       // A step down covers the rounding of square root, quotient and product.
