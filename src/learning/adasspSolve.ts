@@ -12,8 +12,9 @@
 import type { Statistics } from './adassp.ts';
 import { type ModelShape, offsetsOf } from './binned.ts';
 import { choleskySolve } from './cholesky.ts';
+import { fieldMean, precision } from './fieldSums.ts';
 import type { AdditiveModel } from './site.ts';
-import { smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
+import { shrinkage, smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
 
 /** Public groups of the bins of each field, for the cross tables. */
 export interface Groups {
@@ -105,7 +106,7 @@ function fieldProfiles(centred: Float64Array, counts: Float64Array, noise: numbe
     if (noise > 0) {
       const energy = smoothingEnergy(profile, diagonal, ordered, penalty);
       const explained = SHRINKAGE * noise ** 2 * solvedNoise(diagonal, ordered, penalty).energy;
-      factor = energy > 0 ? Math.max(0, 1 - explained / energy) : 0;
+      factor = shrinkage(energy, explained);
     }
     let weighted = 0;
     let mass = 0;
@@ -164,7 +165,7 @@ function combine(
       explained += noise ** 2 * ((squaredLength(levels[k]) * squaredLength(levels[l])) / scale ** 2);
     }
   });
-  const kept = energy > 0 ? Math.max(0, 1 - explained / energy) : 0;
+  const kept = shrinkage(energy, explained);
   for (let i = 0; i < matrix.length; i++) matrix[i] *= kept;
   const target = Float64Array.from(active, (k) => lengths[k]);
   const rms = Math.sqrt(explained / ((size * (size - 1)) / 2));
@@ -211,20 +212,4 @@ function innerProduct(table: Float64Array, rows: Float64Array, columns: Float64A
 
 function squaredLength(vector: Float64Array): number {
   return vector.reduce((sum, value) => sum + value * value, 0);
-}
-
-/** Sum over records of a quantity that every field's bins sum to: each field's total, weighted by 1 / its bins. */
-function fieldMean(values: Float64Array, sizes: readonly number[]): number {
-  let at = 0;
-  let sum = 0;
-  for (const size of sizes) {
-    let field = 0;
-    for (let j = 0; j < size; j++) field += values[at++];
-    sum += field / size;
-  }
-  return sum / precision(sizes);
-}
-
-function precision(sizes: readonly number[]): number {
-  return sizes.reduce((sum, size) => sum + 1 / size, 0);
 }

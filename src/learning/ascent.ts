@@ -8,9 +8,10 @@
  * James-Stein rule; Efron, Morris 1973): fields that say nothing are damped, fields that speak are left alone.
  */
 import { type ModelShape, offsetsOf } from './binned.ts';
+import { fieldMean, precision } from './fieldSums.ts';
 import { learntLogit } from './score.ts';
 import type { AdditiveModel } from './site.ts';
-import { type Penalty, smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
+import { type Penalty, shrinkage, smoothingEnergy, smoothingSolve, solvedNoise } from './smoothing.ts';
 
 /** What a training knows so far. */
 export interface Progress {
@@ -120,30 +121,9 @@ export function ascend(progress: Progress, sums: Sums, shape: ModelShape, first:
     const noise = solvedNoise(diagonal, ordered, own);
     noiseEnergy[k] += (length * sums.noise) ** 2 * noise.energy;
     for (let j = 0; j < field.length; j++) noiseVariance[k][j] += (length * sums.noise) ** 2 * noise.variance[j];
-    const energy = smoothingEnergy(field, diagonal, ordered, own);
-    const factor = energy > 0 ? Math.max(0, 1 - (SHRINKAGE * noiseEnergy[k]) / energy) : 0;
+    const factor = shrinkage(smoothingEnergy(field, diagonal, ordered, own), SHRINKAGE * noiseEnergy[k]);
     // Adding 0 turns -0 into 0, which JSON cannot tell apart.
     return field.map((weight) => factor * weight + 0);
   });
   return { baseRate, model: { intercept, weights }, steps, velocity, noiseEnergy, noiseVariance };
-}
-
-/**
- * Sum over records of a quantity that every field's bins sum to, estimated from all K fields.
- *
- * Each field's bins sum to the same total plus noise of variance size_k, so the best weights are 1 / size_k.
- */
-function fieldMean(values: Float64Array, sizes: readonly number[]): number {
-  let at = 0;
-  let sum = 0;
-  for (const size of sizes) {
-    let field = 0;
-    for (let j = 0; j < size; j++) field += values[at++];
-    sum += field / size;
-  }
-  return sum / precision(sizes);
-}
-
-function precision(sizes: readonly number[]): number {
-  return sizes.reduce((sum, size) => sum + 1 / size, 0);
 }

@@ -82,3 +82,8 @@ export function solvedNoise(diagonal: Float64Array, ordered: number, penalty: Pe
   }
   return { energy, variance };
 }
+
+/** Positive-part James-Stein factor (Efron, Morris 1973) for an estimate of which noise explains so much energy; in [0, 1]. */
+export function shrinkage(energy: number, explained: number): number {
+  return energy > 0 ? Math.max(0, 1 - explained / energy) : 0;
+}

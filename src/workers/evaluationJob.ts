@@ -1,7 +1,7 @@
 /** What crosses between the evaluation pool and its threads: plain data, and views of shared memory. */
 import type { Contract } from '../contract/contract.ts';
-import type { LearningErrorCode, PrivacyErrorCode } from '../errors.ts';
 import type { BinnedData } from '../learning/binned.ts';
+import type { JobFailure } from './thread.ts';
 
 export const FAMILIES = ['scorecard', 'logistic', 'mlp', 'adassp'] as const;
 export type Family = (typeof FAMILIES)[number];
@@ -48,16 +48,6 @@ export type EvaluationJob = FitJob | ReferenceJob | BoundJob;
 export interface FitResult {
   readonly auc: number;
   readonly seconds: number;
-}
-
-export interface JobFailure {
-  readonly ok: false;
-  readonly error:
-    | { readonly room: 'learning'; readonly code: LearningErrorCode }
-    | { readonly room: 'privacy'; readonly code: PrivacyErrorCode };
-  readonly message: string;
-  readonly where: string | undefined;
-  readonly fix: string | undefined;
 }
 
 export type EvaluationOutcome = { readonly ok: true; readonly value: FitResult | Uint32Array } | JobFailure;

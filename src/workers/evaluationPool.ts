@@ -3,9 +3,9 @@
  *
  * Limit: for researchers. What comes back is exact and hence NOT private.
  */
-import { Piscina } from 'piscina';
-import { LearningError, PrivacyError, WorkerError } from '../errors.ts';
+import { WorkerError } from '../errors.ts';
 import type { BoundJob, EvaluationJob, EvaluationOutcome, FitJob, FitResult, ReferenceJob } from './evaluationJob.ts';
+import { errorOf, openThreads } from './thread.ts';
 
 export interface EvaluationPool {
   /** @throws LearningError or PrivacyError as the fit did; WorkerError WORKER_FAILED when the thread ended. */
@@ -20,13 +20,7 @@ export interface EvaluationPool {
 
 /** @param threads fits that run side by side, at least 1. */
 export function openEvaluationPool(threads: number): EvaluationPool {
-  const pool = new Piscina({
-    filename: new URL('./evaluationWorker.ts', import.meta.url).href,
-    minThreads: threads,
-    maxThreads: threads,
-    // A parent's loader flags (a test runner's, a debugger's port) are not for the thread.
-    execArgv: [],
-  });
+  const pool = openThreads(new URL('./evaluationWorker.ts', import.meta.url), threads);
   // The failure is reported by the job that it ended.
   pool.on('error', () => {});
 
@@ -42,10 +36,7 @@ export function openEvaluationPool(threads: number): EvaluationPool {
       });
     }
     if (outcome.ok) return outcome.value;
-    const { error, message, where, fix } = outcome;
-    const detail = { ...(where === undefined ? {} : { where }), ...(fix === undefined ? {} : { fix }) };
-    if (error.room === 'learning') throw new LearningError(error.code, message, detail);
-    throw new PrivacyError(error.code, message, detail);
+    throw errorOf(outcome);
   }
 
   return {

@@ -1,9 +1,6 @@
 /**
  * A thread of the evaluation pool: reads the rows where they lie, fits, scores the test rows, keeps no row of them.
- *
- * Errors cross the thread boundary as data, because a structured clone loses their class and code.
  */
-import { LearningError, PrivacyError } from '../errors.ts';
 import { type BinnedData, poolRows, selectRows } from '../learning/binned.ts';
 import { auc } from '../learning/evaluation.ts';
 import { logitsOf } from '../learning/site.ts';
@@ -12,19 +9,13 @@ import { boundContributions } from '../privacy/contributions.ts';
 import { systemRandom } from '../random.ts';
 import { fitFamily, type Scorer } from './evaluationFit.ts';
 import type { EvaluationJob, EvaluationOutcome, FitJob, FitResult, ReferenceJob } from './evaluationJob.ts';
+import { failureOf } from './thread.ts';
 
 export default function run(job: EvaluationJob): EvaluationOutcome {
   try {
     return { ok: true, value: job.kind === 'bound' ? bound(job.customers, job.most) : measure(job) };
   } catch (error) {
-    if (!(error instanceof LearningError || error instanceof PrivacyError)) throw error;
-    const { message, where, fix } = error;
-    return {
-      ok: false,
-      error:
-        error instanceof LearningError ? { room: 'learning', code: error.code } : { room: 'privacy', code: error.code },
-      ...{ message, where, fix },
-    };
+    return failureOf(error);
   }
 }
 

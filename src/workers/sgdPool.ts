@@ -6,16 +6,16 @@
  * Limit: several banks' data in one process is for evaluation and tests, as in learning/sgd/train.ts.
  */
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import type { Contract } from '../contract/contract.ts';
-import { LearningError, PrivacyError, WorkerError } from '../errors.ts';
+import { WorkerError } from '../errors.ts';
 import type { BinnedData } from '../learning/binned.ts';
 import type { DenseModel } from '../learning/sgd/model.ts';
 import type { SgdSettings } from '../learning/sgd/settings.ts';
 import type { SgdProgress } from '../learning/sgd/train.ts';
 import type { Log } from '../log.ts';
 import type { SgdJob, SgdOutcome } from './sgdJob.ts';
-import { sharedMemory } from './trainingPool.ts';
+import { errorOf, inSharedMemory, openThreads } from './thread.ts';
 
 export interface SgdPool {
   /**
@@ -43,7 +43,7 @@ export function openSgdPool({ log }: { log: Log }): SgdPool {
       const { port1, port2 } = new MessageChannel();
       // Safe: only sgdWorker.ts holds the other end, and it posts nothing else.
       port1.on('message', (progress: SgdProgress) => onProgress?.(progress));
-      const job: SgdJob = { sites: sites.map(toShared), settings, contract, progress: port2 };
+      const job: SgdJob = { sites: sites.map(inSharedMemory), settings, contract, progress: port2 };
       let outcome: SgdOutcome;
       try {
         outcome = await pool.run(job, { transferList: [port2] });
@@ -61,7 +61,7 @@ export function openSgdPool({ log }: { log: Log }): SgdPool {
         port1.close();
       }
       if (outcome.ok) return outcome.model;
-      throw failureOf(outcome);
+      throw errorOf(outcome);
     },
     async close() {
       isClosed = true;
@@ -70,30 +70,8 @@ export function openSgdPool({ log }: { log: Log }): SgdPool {
   };
 }
 
-function failureOf({ error, message, where, fix }: Extract<SgdOutcome, { ok: false }>): LearningError | PrivacyError {
-  const detail = { ...(where === undefined ? {} : { where }), ...(fix === undefined ? {} : { fix }) };
-  if (error.room === 'learning') return new LearningError(error.code, message, detail);
-  return new PrivacyError(error.code, message, detail);
-}
-
 function openThread(log: Log): Piscina {
-  const pool = new Piscina({
-    filename: new URL('./sgdWorker.ts', import.meta.url).href,
-    minThreads: 1,
-    maxThreads: 1,
-    // A parent's loader flags (a test runner's, a debugger's port) are not for the thread.
-    execArgv: [],
-  });
+  const pool = openThreads(new URL('./sgdWorker.ts', import.meta.url), 1);
   pool.on('error', (error: Error) => log.warn({ reason: error.message }, 'training thread replaced'));
   return pool;
-}
-
-/** The same records in memory that the thread sees, copied unless they lie there already. */
-function toShared(data: BinnedData): BinnedData {
-  if (data.bins.buffer instanceof SharedArrayBuffer && data.labels.buffer instanceof SharedArrayBuffer) return data;
-  const bins = new Uint16Array(sharedMemory(data.bins.byteLength));
-  const labels = new Uint8Array(sharedMemory(data.labels.byteLength));
-  bins.set(data.bins);
-  labels.set(data.labels);
-  return { ...data, bins, labels };
 }

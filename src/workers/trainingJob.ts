@@ -1,8 +1,8 @@
 /** What crosses between the training pool and its thread: plain data, and views of shared memory. */
-import type { LearningErrorCode } from '../errors.ts';
 import type { BinnedData } from '../learning/binned.ts';
 import type { ResidualGrid } from '../learning/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
+import type { JobFailure } from './thread.ts';
 
 export type TrainingJob =
   | { readonly kind: 'counts'; readonly data: BinnedData }
@@ -27,12 +27,4 @@ export interface Selection {
   readonly holdout: BinnedData;
 }
 
-export type TrainingOutcome =
-  | { readonly ok: true; readonly result: Float64Array | Selection }
-  | {
-      readonly ok: false;
-      readonly code: LearningErrorCode;
-      readonly message: string;
-      readonly where: string | undefined;
-      readonly fix: string | undefined;
-    };
+export type TrainingOutcome = { readonly ok: true; readonly result: Float64Array | Selection } | JobFailure;

@@ -6,12 +6,13 @@
  * is replaced.
  * Limit: un-noised. Only `addNoise` output may leave the node.
  */
-import { Piscina } from 'piscina';
-import { LearningError, WorkerError } from '../errors.ts';
+import type { Piscina } from 'piscina';
+import { WorkerError } from '../errors.ts';
 import type { BinnedData } from '../learning/binned.ts';
 import type { ResidualGrid } from '../learning/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
+import { errorOf, inSharedMemory, openThreads } from './thread.ts';
 import type { Selection, SelectionRules, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
 export interface TrainingPool {
@@ -31,11 +32,6 @@ export interface TrainingPool {
   close(): Promise<void>;
 }
 
-/** Memory that both threads see, for `selectRows`: data in it is not copied again. */
-export function sharedMemory(bytes: number): SharedArrayBuffer {
-  return new SharedArrayBuffer(bytes);
-}
-
 export function openTrainingPool({ log }: { log: Log }): TrainingPool {
   let pool: Piscina | null = null;
   let isClosed = false;
@@ -43,16 +39,8 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
   const copies = new WeakMap<BinnedData, BinnedData>();
 
   function shared(data: BinnedData): BinnedData {
-    if (isShared(data.bins) && isShared(data.labels)) return data;
-    let copy = copies.get(data);
-    if (copy === undefined) {
-      const bins = new Uint16Array(sharedMemory(data.bins.byteLength));
-      const labels = new Uint8Array(sharedMemory(data.labels.byteLength));
-      bins.set(data.bins);
-      labels.set(data.labels);
-      copy = { ...data, bins, labels };
-      copies.set(data, copy);
-    }
+    const copy = copies.get(data) ?? inSharedMemory(data);
+    if (copy !== data) copies.set(data, copy);
     return copy;
   }
 
@@ -70,11 +58,7 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
       });
     }
     if (outcome.ok) return outcome.result;
-    const { code, message, where, fix } = outcome;
-    throw new LearningError(code, message, {
-      ...(where === undefined ? {} : { where }),
-      ...(fix === undefined ? {} : { fix }),
-    });
+    throw errorOf(outcome);
   }
 
   // Safe: the worker answers every job but `select` with a histogram.
@@ -102,17 +86,7 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
 }
 
 function openThread(log: Log): Piscina {
-  const pool = new Piscina({
-    filename: new URL('./trainingWorker.ts', import.meta.url).href,
-    minThreads: 1,
-    maxThreads: 1,
-    // A parent's loader flags (a test runner's, a debugger's port) are not for the thread.
-    execArgv: [],
-  });
+  const pool = openThreads(new URL('./trainingWorker.ts', import.meta.url), 1);
   pool.on('error', (error: Error) => log.warn({ reason: error.message }, 'training thread replaced'));
   return pool;
-}
-
-function isShared(view: Uint8Array | Uint16Array): boolean {
-  return view.buffer instanceof SharedArrayBuffer;
 }

@@ -1,24 +1,19 @@
 /**
  * The thread of the training pool: reads the records where they lie, keeps nothing between jobs.
- *
- * Errors cross the thread boundary as data, because a structured clone loses their class and code.
  */
-import { LearningError } from '../errors.ts';
 import { checkBinned, selectRows } from '../learning/binned.ts';
 import { scoreEdges, scoreHistogram } from '../learning/scoreHistogram.ts';
 import { logitsOf, siteCounts, siteGradient } from '../learning/site.ts';
 import { boundContributions } from '../privacy/contributions.ts';
 import { splitHoldout } from '../privacy/holdout.ts';
+import { failureOf, sharedMemory } from './thread.ts';
 import type { Selection, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
 export default function run(job: TrainingJob): TrainingOutcome {
   try {
     return { ok: true, result: job.kind === 'select' ? select(job) : histogramOf(job) };
   } catch (error) {
-    if (error instanceof LearningError) {
-      return { ok: false, code: error.code, message: error.message, where: error.where, fix: error.fix };
-    }
-    throw error;
+    return failureOf(error);
   }
 }
 
@@ -44,7 +39,7 @@ function select({ all, subjects, key, most, holdout }: Job<'select'>): Selection
   );
   const split = splitHoldout(subjects, boundContributions(names, key, most), key, holdout);
   const held = (rows: Uint32Array) => {
-    const data = selectRows(all, rows, (bytes) => new SharedArrayBuffer(bytes));
+    const data = selectRows(all, rows, sharedMemory);
     checkBinned(data);
     return data;
   };

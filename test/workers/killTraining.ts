@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
 import { VeilriskError } from '../../src/errors.ts';
 import { openLog } from '../../src/log.ts';
-import { openTrainingPool, sharedMemory } from '../../src/workers/trainingPool.ts';
+import { sharedMemory } from '../../src/workers/thread.ts';
+import { openTrainingPool } from '../../src/workers/trainingPool.ts';
 
 const threads: Worker[] = [];
 process.on('worker', (worker) => threads.push(worker));

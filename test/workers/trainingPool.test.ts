@@ -8,7 +8,8 @@ import { type BinnedData, selectRows } from '../../src/learning/binned.ts';
 import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
 import { type AdditiveModel, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
 import { openLog } from '../../src/log.ts';
-import { openTrainingPool, sharedMemory, type TrainingPool } from '../../src/workers/trainingPool.ts';
+import { sharedMemory } from '../../src/workers/thread.ts';
+import { openTrainingPool, type TrainingPool } from '../../src/workers/trainingPool.ts';
 
 let pool: TrainingPool;
 

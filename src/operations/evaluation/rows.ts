@@ -7,7 +7,7 @@
 import { type Contract, layoutOf } from '../../contract/contract.ts';
 import { ContractError, type FieldIssue } from '../../errors.ts';
 import type { BinnedData } from '../../learning/binned.ts';
-import { sharedMemory } from '../../workers/trainingPool.ts';
+import { sharedMemory } from '../../workers/thread.ts';
 import { type Progress, type RejectedRow, readRows } from '../readRows.ts';
 
 export interface EvaluationRows {

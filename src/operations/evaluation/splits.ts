@@ -7,7 +7,7 @@
 import { LearningError } from '../../errors.ts';
 import { seededRandom } from '../../simulator/random.ts';
 import type { RowsOfFit } from '../../workers/evaluationJob.ts';
-import { sharedMemory } from '../../workers/trainingPool.ts';
+import { sharedMemory } from '../../workers/thread.ts';
 import type { EvaluationRows } from './rows.ts';
 
 const TRAIN_SHARE = 0.8;

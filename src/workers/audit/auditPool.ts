@@ -3,9 +3,9 @@
  *
  * Trials are independent, each with fresh noise, so it does not matter which thread runs which.
  */
-import { Piscina } from 'piscina';
 import { PrivacyError, WorkerError } from '../../errors.ts';
 import type { Trials } from '../../privacy/canary.ts';
+import { openThreads } from '../thread.ts';
 import type { About, AuditSetting, Promised } from './setting.ts';
 
 export interface AuditJob {
@@ -38,13 +38,7 @@ export interface AuditPool {
 const TRIALS_A_JOB = 2_000;
 
 export function openAuditPool(threads: number): AuditPool {
-  const pool = new Piscina({
-    filename: new URL('./auditWorker.ts', import.meta.url).href,
-    minThreads: threads,
-    maxThreads: threads,
-    // A parent's loader flags (a test runner's, a debugger's port) are not for the thread.
-    execArgv: [],
-  });
+  const pool = openThreads(new URL('./auditWorker.ts', import.meta.url), threads);
 
   async function run(job: AuditJob): Promise<AuditOutcome> {
     let outcome: AuditOutcome;
