@@ -46,8 +46,20 @@ export interface Statistics {
   readonly crosses: Float64Array;
 }
 
+/** One of the three parts of the release. */
+export interface AdaSspRelease {
+  readonly name: 'counts' | 'labels' | 'crosses';
+  readonly sensitivitySquared: number;
+  /** Noise EACH BANK adds. */
+  readonly noise: NoiseLevel;
+  /** Charged, and against readers of the model; rounded up. */
+  readonly muSquared: number;
+  readonly readersMuSquared: number;
+}
+
 /** The noise EACH BANK adds, and what one customer loses. */
 export interface AdaSspStatement {
+  readonly releases: readonly AdaSspRelease[];
   readonly counts: NoiseLevel;
   readonly labels: NoiseLevel;
   /** Null when no cross tables are released. */
@@ -81,13 +93,16 @@ export function adaSspStatement(contract: Contract, facts: AdaSspFacts, sites: n
   const counts = noise(sensitivity.counts, COUNT_SHARE);
   const crosses = hasCrosses ? noise(sensitivity.crosses, CROSS_SHARE) : null;
   const labels = noise(sensitivity.labels, 1 - COUNT_SHARE - (hasCrosses ? CROSS_SHARE : 0));
-  const loss = (squared: number, level: NoiseLevel) => roundUp(lossOf(squared, level.sigmaSquared) / sharers);
-  const muSquared = sumUp([
-    loss(sensitivity.counts, counts),
-    loss(sensitivity.labels, labels),
-    crosses === null ? 0 : loss(sensitivity.crosses, crosses),
-  ]);
-  return { counts, labels, crosses, muSquared, epsilon: gdpEpsilon(roundUp(Math.sqrt(muSquared)), delta) };
+  const readers = facts.mode === 'site' ? sites : sites - (facts.dropouts ?? 0);
+  const release = (name: AdaSspRelease['name'], level: NoiseLevel): AdaSspRelease => {
+    const sensitivitySquared = sensitivity[name];
+    const loss = (banks: number) => roundUp(lossOf(sensitivitySquared, level.sigmaSquared) / banks);
+    return { name, sensitivitySquared, noise: level, muSquared: loss(sharers), readersMuSquared: loss(readers) };
+  };
+  const releases = [release('counts', counts), release('labels', labels)];
+  if (crosses !== null) releases.push(release('crosses', crosses));
+  const muSquared = sumUp(releases.map((part) => part.muSquared));
+  return { releases, counts, labels, crosses, muSquared, epsilon: gdpEpsilon(roundUp(Math.sqrt(muSquared)), delta) };
 }
 
 /**

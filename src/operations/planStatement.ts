@@ -7,7 +7,7 @@
  */
 import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
-import { adaSspStatement, sensitivitiesSquared } from '../learning/adassp.ts';
+import { adaSspStatement } from '../learning/adassp.ts';
 import { planHash, type TrainingPlan } from '../learning/plan.ts';
 import { unitOf as unitOfKnots } from '../learning/resolution.ts';
 import { defaultSgd, type SgdSettings, settingsHash } from '../learning/sgd/settings.ts';
@@ -15,7 +15,6 @@ import { GRID_BITS, sgdStatement } from '../learning/sgd/statement.ts';
 import { privacyStatement } from '../learning/statement.ts';
 import { aggregatorAnd } from '../learning/statementText.ts';
 import { epsilonOf } from '../privacy/budget.ts';
-import { lossOf, type NoiseLevel } from '../privacy/gaussianMechanism.ts';
 import { roundUp, sumUp } from '../privacy/gdp.ts';
 import { rationalText } from '../privacy/rational.ts';
 import { releaseFacts } from './ledger.ts';
@@ -145,31 +144,18 @@ export function stateAdaSsp(wishes: OtherWishes): Statement {
   const { contract, epsilon, delta, mode, sites, colluders, dropouts } = wishes;
   const { maxRecordsPerSubject } = contract;
   const fields = contract.fields.length;
-  const { counts, labels, crosses } = adaSspStatement(contract, { epsilon, delta, mode, colluders, dropouts }, sites);
-  const squared = sensitivitiesSquared(fields, maxRecordsPerSubject);
-  const charged = mode === 'site' ? 1 : sites - colluders - dropouts;
+  const parts = adaSspStatement(contract, { epsilon, delta, mode, colluders, dropouts }, sites).releases;
   const readers = mode === 'site' ? sites : sites - dropouts;
-  const parts: [string, NoiseLevel | null, number][] = [
-    ['counts', counts, squared.counts],
-    ['labels', labels, squared.labels],
-    ['crosses', crosses, squared.crosses],
-  ];
-  const sums = { charged: [] as number[], readers: [] as number[] };
-  const releases = parts.flatMap(([name, noise, sensitivitySquared]): StatedRelease[] => {
-    if (noise === null) return [];
-    const loss = (banks: number) => roundUp(lossOf(sensitivitySquared, noise.sigmaSquared) / banks);
-    sums.charged.push(loss(charged));
-    sums.readers.push(loss(readers));
-    return [
-      {
-        ...{ name, times: 1, sensitivity: Math.sqrt(sensitivitySquared), sigma: rationalText(noise.sigma) },
-        recordUnit: 1,
-        ...{ muSquared: loss(charged), readersMuSquared: loss(readers) },
-        epsilon: epsilonOf(sumUp(sums.charged), delta),
-        readersEpsilon: epsilonOf(sumUp(sums.readers), delta),
-      },
-    ];
-  });
+  const charged = parts.map((part) => part.muSquared);
+  const againstReaders = parts.map((part) => part.readersMuSquared);
+  const releases = parts.map(
+    ({ name, sensitivitySquared, noise, muSquared, readersMuSquared }, i): StatedRelease => ({
+      ...{ name, times: 1, sensitivity: Math.sqrt(sensitivitySquared), sigma: rationalText(noise.sigma) },
+      ...{ recordUnit: 1, muSquared, readersMuSquared },
+      epsilon: epsilonOf(sumUp(charged.slice(0, i + 1)), delta),
+      readersEpsilon: epsilonOf(sumUp(againstReaders.slice(0, i + 1)), delta),
+    }),
+  );
   const total = (muSquared: readonly number[], against: string) => {
     const sum = sumUp(muSquared);
     return { epsilon: epsilonOf(sum, delta), mu: roundUp(Math.sqrt(sum)), against };
@@ -186,12 +172,12 @@ export function stateAdaSsp(wishes: OtherWishes): Statement {
       ...unitOf(maxRecordsPerSubject, contract),
       losses: {
         aggregator: total(
-          sums.charged,
+          charged,
           mode === 'site'
             ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
             : aggregatorAnd(colluders),
         ),
-        readers: total(sums.readers, `readers of the model, who see only sums with the noise of ${readers} banks`),
+        readers: total(againstReaders, `readers of the model, who see only sums with the noise of ${readers} banks`),
       },
       releases,
       notPromised: notPromised(mode, colluders, contract),
