@@ -147,11 +147,30 @@ export type FederationErrorCode =
   | 'ROUND_CLOSED'
   | 'ROUND_MISMATCH'
   | 'QUORUM_LOST'
+  | 'EPOCH_UNKNOWN'
   | 'ROSTER_INVALID'
+  | 'CERTIFICATE_REFUSED'
+  | 'LOG_INCONSISTENT'
   | 'AGGREGATOR_UNREACHABLE';
 export class FederationError extends VeilriskError {
   readonly code: FederationErrorCode;
   constructor(code: FederationErrorCode, message: string, detail?: ErrorDetail) {
+    super(message, detail);
+    this.code = code;
+  }
+}
+
+export type SecaggErrorCode =
+  | 'SECAGG_KEYS'
+  | 'SECAGG_SHARES'
+  | 'SECAGG_CONTEXT'
+  | 'SECAGG_AGREEMENT'
+  | 'SECAGG_THRESHOLD'
+  | 'SECAGG_RANGE';
+/** Of secure aggregation: a step that would break its promise, or cannot be done. */
+export class SecaggError extends VeilriskError {
+  readonly code: SecaggErrorCode;
+  constructor(code: SecaggErrorCode, message: string, detail?: ErrorDetail) {
     super(message, detail);
     this.code = code;
   }
@@ -208,5 +227,6 @@ export type ErrorCode =
   | AuditErrorCode
   | StoreErrorCode
   | FederationErrorCode
+  | SecaggErrorCode
   | ClientErrorCode
   | RequestErrorCode;

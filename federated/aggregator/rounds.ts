@@ -19,7 +19,7 @@ import { canonicalBytes, sha256Hex } from '../protocol/canonical.ts';
 import { modelMessageId } from '../protocol/client.ts';
 import { envelopeBytes } from '../protocol/envelope.ts';
 import { stateHash } from '../protocol/weights.ts';
-import { type Course, courseOf, finish, firstState, nextState, weightsOf } from './course.ts';
+import { type Course, courseOf } from './course.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
 import { roundKey, stepDue } from './due.ts';
 import { type PlanRow, type Transaction, withPlan } from './store/database.ts';
@@ -42,7 +42,7 @@ export async function advance(tx: Transaction, desk: Desk, plan: PlanRow): Promi
       return abort(tx, desk, plan, step.code, step.reason);
     case 'start': {
       const course = courseOf(plan);
-      await openRound(tx, desk, course, plan, 0, firstState(course));
+      await openRound(tx, desk, course, plan, 0, course.firstState());
       await tx.plan.update({ where: { id: plan.id }, data: { state: 'counting', round: 0 } });
       return [{ event: 'plan', plan: plan.id, state: 'counting', sites: step.sites }];
     }
@@ -84,11 +84,11 @@ async function closeRound(
       where: { planId_number: { planId: plan.id, number: round.number } },
       select: { trainerState: true },
     });
-    const counts = await sumOfUpdates(tx, course, plan.id, 0, contributors);
-    const gradient = round.number === 0 ? null : await sumOfUpdates(tx, course, plan.id, round.number, contributors);
-    state = nextState(trainerState, counts, gradient, contributors.length);
+    const sum = await sumOfUpdates(tx, course, plan.id, round.number, contributors);
+    const counts = course.needsCounts(round.number) ? await sumOfUpdates(tx, course, plan.id, 0, contributors) : null;
+    state = course.nextState(trainerState, round.number, sum, counts, contributors.length);
     // Also before an evaluation: a state that gives no model is found here, where it ends the plan.
-    model = round.number === course.plan.rounds ? finish(course, state) : null;
+    model = round.number === course.plan.rounds ? modelOf(course, state) : null;
   } catch (error) {
     if (!(error instanceof VeilriskError)) throw error;
     desk.log.error({ plan: plan.id, round: round.number, code: error.code }, error.message);
@@ -136,13 +136,16 @@ async function trained(
     where: { planId_number: { planId: plan.id, number: course.plan.rounds + 1 } },
     select: { trainerState: true },
   });
-  const model = finish(course, trainerState);
+  const model = modelOf(course, trainerState);
   const { planHash } = course;
   return {
     model,
     subject: { plan: course.plan, planHash, modelHash: hashOf(model), intercept: model.intercept },
   };
 }
+
+// Safe: the courses there are end in a scorecard.
+const modelOf = (course: Course, state: string) => course.finish(state).document as Scorecard;
 
 interface ClosedRound {
   number: number;
@@ -199,7 +202,7 @@ async function openRound(
   number: number,
   trainerState: string,
 ) {
-  const weights = weightsOf(course, number, trainerState);
+  const weights = course.weights(number, trainerState);
   const hash = Buffer.from(stateHash(weights)).toString('hex');
   desk.weights.put(hash, weights);
   await tx.round.create({ data: { planId: plan.id, number, state: 'open', trainerState, stateHash: hash } });

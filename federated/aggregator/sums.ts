@@ -8,7 +8,7 @@ import { FederationError } from '../../src/errors.ts';
 import { envelopeFrom } from '../protocol/envelope.ts';
 import { type Update, UpdateSchema } from '../protocol/generated/veilrisk_pb.js';
 import { decodeHistogram } from '../protocol/histogram.ts';
-import { type Course, dimensionOf } from './course.ts';
+import type { Course } from './course.ts';
 import type { Transaction } from './store/database.ts';
 
 /** The update's exact integers. Throws MESSAGE_MALFORMED for a wrong dimension or encoding. */
@@ -19,7 +19,7 @@ export function histogramOf(course: Course, update: Update): Float64Array {
       where: 'outcome',
     });
   }
-  const dimension = dimensionOf(course, update.round);
+  const dimension = course.dimension(update.round);
   if (outcome.value.dimension !== dimension) {
     throw new FederationError('MESSAGE_MALFORMED', `The histogram must have ${dimension} coordinates.`, {
       where: 'histogram.dimension',
@@ -45,7 +45,7 @@ export async function sumOfUpdates(
       where: `round ${round}`,
     });
   }
-  const sum = new Float64Array(dimensionOf(course, round));
+  const sum = new Float64Array(course.dimension(round));
   for (const { envelope } of rows) {
     const { body } = envelopeFrom(envelope);
     const values = histogramOf(course, fromBinary(UpdateSchema, body));

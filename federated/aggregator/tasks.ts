@@ -4,7 +4,7 @@
 
 import { type BodyInit, envelopeFrom } from '../protocol/envelope.ts';
 import { encodeWeights, type Weights } from '../protocol/weights.ts';
-import { courseOf, weightsOf } from './course.ts';
+import { courseOf } from './course.ts';
 import type { Desk } from './desk.ts';
 import { roundKey } from './due.ts';
 import type { PlanRow } from './store/database.ts';
@@ -93,7 +93,7 @@ async function loadWeights(desk: Desk, plan: PlanRow, round: { number: number; s
     where: { planId_number: { planId: plan.id, number: round.number } },
     select: { trainerState: true },
   });
-  const weights = weightsOf(courseOf(plan), round.number, trainerState);
+  const weights = courseOf(plan).weights(round.number, trainerState);
   desk.weights.put(round.stateHash, weights);
   return weights;
 }

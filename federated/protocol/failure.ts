@@ -23,7 +23,10 @@ const STATUS: Record<FederationErrorCode, Code> = {
   ROUND_CLOSED: Code.FailedPrecondition,
   ROUND_MISMATCH: Code.FailedPrecondition,
   QUORUM_LOST: Code.Aborted,
+  EPOCH_UNKNOWN: Code.FailedPrecondition,
   ROSTER_INVALID: Code.FailedPrecondition,
+  CERTIFICATE_REFUSED: Code.Unauthenticated,
+  LOG_INCONSISTENT: Code.FailedPrecondition,
   AGGREGATOR_UNREACHABLE: Code.Unavailable,
 };
 

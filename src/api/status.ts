@@ -130,8 +130,17 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'ROUND_CLOSED':
     case 'ROUND_MISMATCH':
     case 'QUORUM_LOST':
+    case 'EPOCH_UNKNOWN':
     case 'ROSTER_INVALID':
+    case 'CERTIFICATE_REFUSED':
+    case 'LOG_INCONSISTENT':
     case 'AGGREGATOR_UNREACHABLE':
+    case 'SECAGG_KEYS':
+    case 'SECAGG_SHARES':
+    case 'SECAGG_CONTEXT':
+    case 'SECAGG_AGREEMENT':
+    case 'SECAGG_THRESHOLD':
+    case 'SECAGG_RANGE':
       return nodes('The federation refused');
     case 'SERVICE_UNREACHABLE':
     case 'SERVICE_REFUSED':

@@ -9,12 +9,13 @@ import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { muFor } from '../privacy/gdp.ts';
+import { unitOf } from './resolution.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
 
 const planSchema = z
   .strictObject({
-    format: z.literal('veilrisk-plan/2', { error: 'must be veilrisk-plan/2; no other format is read' }),
+    format: z.literal('veilrisk-plan/3', { error: 'must be veilrisk-plan/3; no other format is read' }),
     /** Names this run; the ledger accepts the releases of one id once. */
     id: z
       .string()
@@ -30,6 +31,12 @@ const planSchema = z
     colluders: z.int().min(0).max(99),
     /** Mode `sum`: how many sites may be absent from a round; else 0. */
     dropouts: z.int().min(0).max(99),
+    /** Mode `sum`: shares that reveal a secret of secure aggregation, and sites that must agree on a sum; else 0. */
+    threshold: z.int().min(0).max(100),
+    /** Mode `sum`: sums are made in the integers modulo 2^ringBits; else 0. */
+    ringBits: z.union([z.literal(0), z.int().min(16).max(32)]),
+    /** Mode `sum`: exact gradient sums are divided by 2^ringShift and rounded, so that they fit the ring; else 0. */
+    ringShift: z.int().min(0).max(16),
     /** Gradient rounds after the count round. */
     rounds: z.int().min(1).max(500),
     /** Loss per bank and customer of the whole plan. */
@@ -70,7 +77,24 @@ const planSchema = z
   .refine((plan) => plan.mode === 'site' || plan.quorum === plan.sites - plan.dropouts, {
     path: ['quorum'],
     error: 'must be sites - dropouts in mode sum',
-  });
+  })
+  .refine((plan) => plan.mode === 'sum' || (plan.threshold === 0 && plan.ringBits === 0 && plan.ringShift === 0), {
+    path: ['threshold'],
+    error: 'is, like ringBits and ringShift, for mode sum only',
+  })
+  .refine((plan) => plan.mode === 'site' || (plan.threshold >= 2 && plan.threshold > Math.floor(plan.sites / 2)), {
+    path: ['threshold'],
+    error: 'must be more than half of the sites in mode sum',
+  })
+  .refine((plan) => plan.threshold <= plan.quorum, {
+    path: ['threshold'],
+    error: 'must not exceed the quorum: with fewer sites nothing could be unmasked',
+  })
+  .refine((plan) => plan.mode === 'site' || plan.colluders < plan.threshold, {
+    path: ['colluders'],
+    error: 'must be below the threshold: so many together open every secret',
+  })
+  .refine((plan) => plan.mode === 'site' || plan.ringBits >= 16, { path: ['ringBits'], error: 'must be 16 to 32' });
 
 export type TrainingPlan = z.infer<typeof planSchema>;
 
@@ -123,6 +147,10 @@ export interface PlanFacts {
   colluders?: number;
   /** Mode `sum`, default sites - quorum. */
   dropouts?: number;
+  /** Mode `sum`, default 32. */
+  ringBits?: number;
+  /** Mode `sum`: against an aggregator that lies (default), or only one that watches. */
+  aggregator?: Aggregator;
   /** Default none. */
   evaluation?: TrainingPlan['evaluation'];
   /** Rough number of records of all banks together, as publicly known; it decides only the number of rounds. */
@@ -130,6 +158,17 @@ export interface PlanFacts {
   /** Name of this run. By default derived from the other facts, so a second run of the same plan needs its own. */
   id?: string;
   roundDeadlineMs?: number;
+}
+
+/** What a site takes the aggregator to be capable of. */
+export type Aggregator = 'lying' | 'watching';
+
+/**
+ * Shares that reveal a secret. Against an aggregator that lies, two groups of so many sites have a third of all in
+ * common, so it cannot have one sum opened by one group and another by a second (Bonawitz et al., CCS 2017, section 6.2).
+ */
+export function thresholdOf(sites: number, aggregator: Aggregator): number {
+  return aggregator === 'lying' ? Math.floor((2 * sites) / 3) + 1 : Math.floor(sites / 2) + 1;
 }
 
 /** A plan whose every setting follows from public facts by fixed rules. */
@@ -142,8 +181,10 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
   }
   const mode = facts.mode ?? 'site';
   const dropouts = facts.dropouts ?? (mode === 'sum' ? sites - quorum : 0);
+  const ringBits = mode === 'sum' ? (facts.ringBits ?? 32) : 0;
+  const knots = defaultKnots(facts, dropouts);
   const settings = {
-    format: 'veilrisk-plan/2',
+    format: 'veilrisk-plan/3',
     contractHash: contractHash(contract),
     family: 'scorecard',
     mode,
@@ -151,14 +192,17 @@ export function defaultPlan(facts: PlanFacts): TrainingPlan {
     quorum,
     colluders: facts.colluders ?? 0,
     dropouts,
+    threshold: mode === 'sum' ? thresholdOf(sites, facts.aggregator ?? 'lying') : 0,
+    ringBits,
+    ringShift: ringBits === 0 ? 0 : defaultShift(ringBits, expectedRows, unitOf(knots)),
     rounds: (expectedRows * epsilon) / Math.sqrt(noisyBanks(facts, dropouts)) >= STRONG_SIGNAL ? 50 : 30,
     epsilon,
     delta,
     maxRecordsPerSubject: contract.maxRecordsPerSubject,
     fields: contract.fields.length,
-    residualBits: 14,
+    residualBits: DEFAULT_RESIDUAL_BITS,
     residualBound: DEFAULT_RESIDUAL_BOUND,
-    knots: defaultKnots(facts, dropouts),
+    knots,
     countShare: DEFAULT_COUNT_SHARE,
     evaluation: facts.evaluation ?? null,
     roundDeadlineMs: facts.roundDeadlineMs ?? 30_000,
@@ -175,8 +219,19 @@ const STRONG_SIGNAL = 200_000;
 // Clipped at c a residual costs c times the sensitivity and little of the signal: labels other than the expected one have
 // residuals near 1 and lose no more than the noise does. Below 1/2 the link would not be monotone.
 const DEFAULT_RESIDUAL_BOUND = 0.6;
+const DEFAULT_RESIDUAL_BITS = 14;
 // The counts only set step sizes, baselines and the mean contribution of a field.
 const DEFAULT_COUNT_SHARE = 0.02;
+
+// No bin is cut off as long as no bank has four times its part of the records, whatever they are: ring.ts.
+const RING_HEADROOM = 4;
+
+/** The least division after which the gradient of all expected records, in one bin, fills a quarter of the ring's half. */
+function defaultShift(ringBits: number, expectedRows: number, unit: number): number {
+  const largest = RING_HEADROOM * expectedRows * unit * DEFAULT_RESIDUAL_BOUND * 2 ** DEFAULT_RESIDUAL_BITS;
+  // Half of what is there: the rest is for the noise.
+  return Math.min(16, Math.max(0, Math.ceil(Math.log2(largest) - (ringBits - 2))));
+}
 
 /**
  * Knots of a field of many bins: more where there is more signal against the noise of one number, mu n / sqrt(K).

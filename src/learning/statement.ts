@@ -16,9 +16,10 @@ import { PrivacyError } from '../errors.ts';
 import { type NoiseLevel, noiseFor } from '../privacy/gaussianMechanism.ts';
 import { sumLossOf } from '../privacy/gaussianSum.ts';
 import { gdpEpsilon, muFor, roundUp, sumUp } from '../privacy/gdp.ts';
-import type { Rational } from '../privacy/rational.ts';
+import { approximately, type Rational } from '../privacy/rational.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
 import { unitOf } from './resolution.ts';
+import { ringLimit, shiftedSensitivitySquared } from './ring.ts';
 import { aggregatorAnd, statementText } from './statementText.ts';
 
 export const GUARANTEE = 'Scorecard training';
@@ -85,6 +86,10 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
       ? null
       : noiseFor(evaluationSensitivitySquared(plan), available * evaluationShare * charged);
 
+  if (plan.mode === 'sum') {
+    for (const noise of [count, round, evaluation]) if (noise !== null) ringLimit(plan, approximately(noise.sigma));
+  }
+
   const release = (name: string, sensitivitySquared: number, noise: NoiseLevel, by = sharers): Release => ({
     name,
     muSquared: sharedLoss(sensitivitySquared, noise, by.charged),
@@ -130,9 +135,12 @@ export function countSensitivitySquared(plan: TrainingPlan): number {
   return plan.maxRecordsPerSubject ** 2 * plan.fields * unitOf(plan.knots) ** 2;
 }
 
-/** Square of the L2 sensitivity of the gradient of a round, 1 to `plan.rounds`, to one customer, in grid units. */
+/** Square of the L2 sensitivity of the gradient of a round, 1 to `plan.rounds`, to one customer, in released units. */
 export function roundSensitivitySquared(plan: TrainingPlan, round: number): number {
-  return countSensitivitySquared(plan) * residualGrid(plan, round).residualLimit ** 2;
+  const exact = countSensitivitySquared(plan) * residualGrid(plan, round).residualLimit ** 2;
+  // A record is in one bin of each field, or between two knots.
+  const touched = plan.maxRecordsPerSubject * plan.fields * (plan.knots === 0 ? 1 : 2);
+  return shiftedSensitivitySquared(exact, plan.ringShift, touched);
 }
 
 /** Square of the L2 sensitivity of the evaluation histogram: all m records may fall into one bin. */

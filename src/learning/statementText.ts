@@ -15,7 +15,7 @@ export function statementText(
 ): string[] {
   const m = plan.maxRecordsPerSubject;
   const unit = unitOf(plan.knots);
-  const grid = 2 ** plan.residualBits;
+  const grid = 2 ** (plan.residualBits - plan.ringShift);
   const sensitivity = m * Math.sqrt(plan.fields);
   const number = plan.knots === 0 ? 'bin' : `bin, or knot where a field has at least ${2 * plan.knots} bins`;
   const lines = [

@@ -14,6 +14,7 @@ import { type BinnedData, checkBinned, shapeOf } from './binned.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
 import { resolutionOf, unitOf } from './resolution.ts';
 import { type Scorecard, toModel } from './scorecard.ts';
+import { releaseOf } from './scorecardRelease.ts';
 import { type AdditiveModel, addNoise, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
 import { absorbCounts, absorbRound, createTrainer, currentModel } from './trainer.ts';
@@ -33,17 +34,19 @@ export function trainFederatedInMemory(
     throw new LearningError('TRAINING_INPUT', 'the plan needs one data set and one random source for each site');
   }
   sites.forEach(checkBinned);
-  const { sigmaCountSquared, sigmaRoundSquared } = privacyStatement(plan);
+  const statement = privacyStatement(plan);
   const shape = shapeOf(contract);
   const { reduce } = resolutionOf(shape, plan.knots);
-  const counts = sumOf(sites.map((data, i) => addNoise(reduce(siteCounts(data)), sigmaCountSquared, randoms[i])));
+  const released = (exact: Float64Array, round: number, i: number) => {
+    const { values, sigmaSquared } = releaseOf(plan, statement, round, reduce(exact));
+    return addNoise(values, sigmaSquared, randoms[i]);
+  };
+  const counts = sumOf(sites.map((data, i) => released(siteCounts(data), 0, i)));
   let state = absorbCounts(createTrainer(plan, shape), counts);
   for (let round = 1; round <= plan.rounds; round++) {
     const model = currentModel(state);
     const grid = residualGrid(plan, round);
-    const noisy = sites.map((data, i) =>
-      addNoise(reduce(siteGradient(data, model, grid)), sigmaRoundSquared, randoms[i]),
-    );
+    const noisy = sites.map((data, i) => released(siteGradient(data, model, grid), round, i));
     state = absorbRound(state, sumOf(noisy), counts, sites.length);
   }
   return toModel(state, contract);
@@ -59,7 +62,10 @@ export function trainPrivate(
   return trainFederatedInMemory([data], { ...plan, ...ALONE }, contract, [random]);
 }
 
-const ALONE = { mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } as const;
+const ALONE = {
+  ...({ mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } as const),
+  ...{ threshold: 0, ringBits: 0, ringShift: 0 },
+};
 
 /**
  * The reference without privacy on pooled data: the same family and the same steps, exact sums, no noise.

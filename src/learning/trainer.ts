@@ -80,7 +80,7 @@ export function absorbRound(
     throw new LearningError('TRAINING_INPUT', 'the number of contributing sites is not between quorum and sites');
   }
   const unit = unitOf(plan.knots);
-  const grid = unit * 2 ** plan.residualBits;
+  const grid = unit * 2 ** (plan.residualBits - plan.ringShift);
   // Every site adds its own noise, so that of the sum grows with the sites that answered.
   const noise = (approximately(privacyStatement(plan).sigmaRound) / grid) * Math.sqrt(contributing);
   const sums = {

@@ -13,22 +13,20 @@
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
 import type { Contract } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
-import { shapeOf } from '../learning/binned.ts';
-import { evaluationRound, parseEvaluation } from '../learning/modelEvaluation.ts';
-import { parsePlan, residualGrid, type TrainingPlan } from '../learning/plan.ts';
-import { resolutionOf } from '../learning/resolution.ts';
-import { SCORE_CELLS } from '../learning/scoreHistogram.ts';
+import { courseFor } from '../learning/course.ts';
+import { parseEvaluation } from '../learning/modelEvaluation.ts';
+import { parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import { addNoise } from '../learning/site.ts';
 import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
 import type { RosterFloors } from '../participant/policy.ts';
 import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
 import { requireBudget } from '../privacy/budget.ts';
-import type { Rational } from '../privacy/rational.ts';
 import { type ReleaseRow, reservationEntry } from '../store/ledger.ts';
 import type { NodeContext } from './context.ts';
 import { releaseFacts } from './ledger.ts';
 import { adoptModel } from './models.ts';
 import { reviewPlan } from './planReview.ts';
+import { valuesToRelease } from './releaseValues.ts';
 import { openTrainingData, type TrainingData } from './trainingData.ts';
 
 /** What `--progress-json` prints. */
@@ -161,7 +159,7 @@ async function release(
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
   if (earlier?.state === 'committed' && earlier.payload !== null) {
     await requireSameState(earlier, task, refusals);
-    const cells = isEvaluation(task) ? SCORE_CELLS : resolutionOf(shapeOf(contract), plan.knots).total;
+    const cells = courseFor(plan, contract).dimension(round);
     return { histogram: decodeHistogram(earlier.payload, cells), releaseId: earlier.id };
   }
   const statement = privacyStatement(plan);
@@ -169,10 +167,10 @@ async function release(
   if (statement.releases[round] === undefined || (round === 0) !== (model === null)) throw wrongRound(round);
   if (earlier?.state === 'refused') await requireRoom(context, datasetId, statement.releases[round]);
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
-  const exact = await exactSums(context, data, datasetId, task);
+  const { values, sigmaSquared } = await valuesToRelease(context, data, datasetId, task, statement);
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
-  const noisy = addNoise(exact, noiseOf(task, statement), context.random);
+  const noisy = addNoise(values, sigmaSquared, context.random);
   await store.transaction(async (tx) => {
     const { payloadSha256 } = await tx.ledger.commit(reserved.id, encodeHistogram(noisy));
     await tx.append({
@@ -183,31 +181,6 @@ async function release(
     });
   });
   return { histogram: noisy, releaseId: reserved.id };
-}
-
-/** The un-noised integers of a round, from the records of its side of the hold-out. */
-async function exactSums(
-  { training }: NodeContext,
-  data: TrainingData,
-  datasetId: number,
-  task: ReleaseTask,
-): Promise<Float64Array> {
-  const { plan, contract, round, model } = task;
-  const rows = await data.load(datasetId, contract, plan.evaluation?.holdout ?? 0);
-  if (isEvaluation(task) && model !== null) return training.scores(rows.holdout, model);
-  const { reduce } = resolutionOf(shapeOf(contract), plan.knots);
-  if (model === null) return reduce(await training.counts(rows.training));
-  return reduce(await training.gradient(rows.training, model, residualGrid(plan, round)));
-}
-
-function isEvaluation({ plan, round }: ReleaseTask): boolean {
-  return round === evaluationRound(plan);
-}
-
-function noiseOf(task: ReleaseTask, statement: PrivacyStatement): Rational {
-  if (task.round === 0) return statement.sigmaCountSquared;
-  if (isEvaluation(task) && statement.sigmaEvaluationSquared !== null) return statement.sigmaEvaluationSquared;
-  return statement.sigmaRoundSquared;
 }
 
 /** Pays for a release. @throws PrivacyError BUDGET_EXHAUSTED after the refusal was recorded. */

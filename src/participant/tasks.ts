@@ -16,11 +16,9 @@ import type { Connection } from '../../federated/protocol/transport.ts';
 import { decodeWeights, stateHash } from '../../federated/protocol/weights.ts';
 import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
 import { ContractError, FederationError, LearningError, PrivacyError, type VeilriskError } from '../errors.ts';
-import { shapeOf } from '../learning/binned.ts';
+import { courseFor } from '../learning/course.ts';
 import { evaluationRound } from '../learning/modelEvaluation.ts';
 import { parsePlan, planHash, type TrainingPlan } from '../learning/plan.ts';
-import { resolutionOf } from '../learning/resolution.ts';
-import { SCORE_CELLS } from '../learning/scoreHistogram.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
 import type { ParticipantPort, PlanVerdict } from './port.ts';
@@ -78,8 +76,7 @@ export async function doRound(session: Session, task: RoundTask): Promise<void> 
       ...release,
       stateHash: Buffer.from(hash).toString('hex'),
     });
-    const cells =
-      task.round === evaluationRound(plan) ? SCORE_CELLS : resolutionOf(shapeOf(contract), plan.knots).total;
+    const cells = courseFor(plan, contract).dimension(task.round);
     if (histogram.length !== cells) {
       throw new LearningError('TRAINING_INPUT', `The release must have ${cells} coordinates.`, { where: plan.id });
     }

@@ -1,7 +1,7 @@
 /** Updates of an evaluation: their size, which is not that of a training round, and that it is checked. */
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from '@jest/globals';
-import { openCourse, weightsOf } from '../../federated/aggregator/course.ts';
+import { openCourse } from '../../federated/aggregator/course.ts';
 import { histogramOf } from '../../federated/aggregator/sums.ts';
 import { canonicalBytes } from '../../federated/protocol/canonical.ts';
 import { UpdateSchema } from '../../federated/protocol/generated/veilrisk_pb.js';
@@ -9,7 +9,6 @@ import { encodeHistogram } from '../../federated/protocol/histogram.ts';
 import { layoutOf } from '../../src/contract/contract.ts';
 import type { TrainingPlan } from '../../src/learning/plan.ts';
 import { SCORE_CELLS } from '../../src/learning/scoreHistogram.ts';
-import { createTrainer } from '../../src/learning/trainer.ts';
 import { contract, makeConsortium, makePlan } from './consortium.ts';
 
 const { total } = layoutOf(contract);
@@ -37,7 +36,7 @@ test('an evaluation has 128 coordinates, every other round those of the contract
 
 test('a training that is not finished has no model to evaluate', () => {
   const evaluated = course({ evaluation: { holdout: 0.2, share: 0.2, bins: 64 } });
-  const { plan, shape } = evaluated;
-  const state = JSON.stringify(createTrainer(plan, shape));
-  expect(() => weightsOf(evaluated, 3, state)).toThrow(expect.objectContaining({ code: 'TRAINING_INPUT' }));
+  expect(() => evaluated.weights(3, evaluated.firstState())).toThrow(
+    expect.objectContaining({ code: 'TRAINING_INPUT' }),
+  );
 });

@@ -17,7 +17,7 @@ describe('plan', () => {
     ['delta', { delta: 0 }],
     ['residualBits', { residualBits: 20 }],
     ['mode', { mode: 'none' as 'site' }],
-    ['format', { format: 'veilrisk-plan/1' as 'veilrisk-plan/2' }],
+    ['format', { format: 'veilrisk-plan/1' as 'veilrisk-plan/3' }],
     ['residualBound', { residualBound: 0.4 }],
     ['colluders', { colluders: 1, sites: 3, quorum: 3 }],
     ['dropouts', { dropouts: 1, sites: 3, quorum: 3 }],

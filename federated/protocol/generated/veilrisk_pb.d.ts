@@ -208,6 +208,12 @@ export declare const AnswerReceiptSchema: GenMessage<AnswerReceipt>;
  * @generated from message veilrisk.federation.v1.Listen
  */
 export declare type Listen = Message<"veilrisk.federation.v1.Listen"> & {
+  /**
+   * Random for each process of the site: with another one, its secrets of earlier epochs are gone.
+   *
+   * @generated from field: string incarnation = 1;
+   */
+  incarnation: string;
 };
 
 /**
@@ -247,7 +253,44 @@ export declare type Task = Message<"veilrisk.federation.v1.Task"> & {
      */
     value: PlanEnded;
     case: "ended";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.KeysTask keys = 5;
+     */
+    value: KeysTask;
+    case: "keys";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.SharesTask shares = 6;
+     */
+    value: SharesTask;
+    case: "shares";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.AgreementTask agreement = 7;
+     */
+    value: AgreementTask;
+    case: "agreement";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.RevealTask reveal = 8;
+     */
+    value: RevealTask;
+    case: "reveal";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.EpochTask epoch = 9;
+     */
+    value: EpochTask;
+    case: "epoch";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * The aggregator's log as it was when the task was made; a site verifies it before it does the task.
+   *
+   * @generated from field: veilrisk.federation.v1.LogHead log = 15;
+   */
+  log?: LogHead | undefined;
 };
 
 /**
@@ -255,6 +298,264 @@ export declare type Task = Message<"veilrisk.federation.v1.Task"> & {
  * Use `create(TaskSchema)` to create a new message.
  */
 export declare const TaskSchema: GenMessage<Task>;
+
+/**
+ * A checkpoint of a log, and why it continues the one its reader knows.
+ *
+ * @generated from message veilrisk.federation.v1.LogHead
+ */
+export declare type LogHead = Message<"veilrisk.federation.v1.LogHead"> & {
+  /**
+   * Signed note (C2SP tlog-checkpoint).
+   *
+   * @generated from field: string checkpoint = 1;
+   */
+  checkpoint: string;
+
+  /**
+   * Size the reader is known to have, 0 for none, and the consistency proof from there, 32 bytes a hash.
+   *
+   * @generated from field: uint64 old_size = 2;
+   */
+  oldSize: bigint;
+
+  /**
+   * @generated from field: repeated bytes proof = 3;
+   */
+  proof: Uint8Array[];
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.LogHead.
+ * Use `create(LogHeadSchema)` to create a new message.
+ */
+export declare const LogHeadSchema: GenMessage<LogHead>;
+
+/**
+ * Make keys for the sums of an epoch.
+ *
+ * @generated from message veilrisk.federation.v1.KeysTask
+ */
+export declare type KeysTask = Message<"veilrisk.federation.v1.KeysTask"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 epoch = 3;
+   */
+  epoch: number;
+
+  /**
+   * Sums the epoch can make; one mask key for each.
+   *
+   * @generated from field: uint32 slots = 4;
+   */
+  slots: number;
+
+  /**
+   * @generated from field: uint32 deadline_ms = 5;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.KeysTask.
+ * Use `create(KeysTaskSchema)` to create a new message.
+ */
+export declare const KeysTaskSchema: GenMessage<KeysTask>;
+
+/**
+ * The keys of all sites of the epoch: seal shares for each of them.
+ *
+ * @generated from message veilrisk.federation.v1.SharesTask
+ */
+export declare type SharesTask = Message<"veilrisk.federation.v1.SharesTask"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 epoch = 3;
+   */
+  epoch: number;
+
+  /**
+   * Kind "keys", in roster order.
+   *
+   * @generated from field: repeated veilrisk.federation.v1.SignedEnvelope keys = 4;
+   */
+  keys: SignedEnvelope[];
+
+  /**
+   * @generated from field: uint32 deadline_ms = 5;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.SharesTask.
+ * Use `create(SharesTaskSchema)` to create a new message.
+ */
+export declare const SharesTaskSchema: GenMessage<SharesTask>;
+
+/**
+ * The shares the other sites sealed for this one; its senders are the members of the epoch.
+ *
+ * @generated from message veilrisk.federation.v1.EpochTask
+ */
+export declare type EpochTask = Message<"veilrisk.federation.v1.EpochTask"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 epoch = 3;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: repeated veilrisk.federation.v1.SealedShare shares = 4;
+   */
+  shares: SealedShare[];
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochTask.
+ * Use `create(EpochTaskSchema)` to create a new message.
+ */
+export declare const EpochTaskSchema: GenMessage<EpochTask>;
+
+/**
+ * @generated from message veilrisk.federation.v1.SealedShare
+ */
+export declare type SealedShare = Message<"veilrisk.federation.v1.SealedShare"> & {
+  /**
+   * Receiver in "shares", sender in an EpochTask.
+   *
+   * @generated from field: string site = 1;
+   */
+  site: string;
+
+  /**
+   * @generated from field: bytes sealed = 2;
+   */
+  sealed: Uint8Array;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.SealedShare.
+ * Use `create(SealedShareSchema)` to create a new message.
+ */
+export declare const SealedShareSchema: GenMessage<SealedShare>;
+
+/**
+ * Which sites' inputs are in the sum.
+ *
+ * @generated from message veilrisk.federation.v1.AgreementTask
+ */
+export declare type AgreementTask = Message<"veilrisk.federation.v1.AgreementTask"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 round = 3;
+   */
+  round: number;
+
+  /**
+   * @generated from field: uint32 attempt = 4;
+   */
+  attempt: number;
+
+  /**
+   * Roster order.
+   *
+   * @generated from field: repeated string survivors = 5;
+   */
+  survivors: string[];
+
+  /**
+   * @generated from field: uint32 deadline_ms = 6;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.AgreementTask.
+ * Use `create(AgreementTaskSchema)` to create a new message.
+ */
+export declare const AgreementTaskSchema: GenMessage<AgreementTask>;
+
+/**
+ * Enough survivors agreed: unmask.
+ *
+ * @generated from message veilrisk.federation.v1.RevealTask
+ */
+export declare type RevealTask = Message<"veilrisk.federation.v1.RevealTask"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 round = 3;
+   */
+  round: number;
+
+  /**
+   * @generated from field: uint32 attempt = 4;
+   */
+  attempt: number;
+
+  /**
+   * Kind "agreement", from at least the threshold of survivors.
+   *
+   * @generated from field: repeated veilrisk.federation.v1.SignedEnvelope agreements = 5;
+   */
+  agreements: SignedEnvelope[];
+
+  /**
+   * @generated from field: uint32 deadline_ms = 6;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.RevealTask.
+ * Use `create(RevealTaskSchema)` to create a new message.
+ */
+export declare const RevealTaskSchema: GenMessage<RevealTask>;
 
 /**
  * @generated from message veilrisk.federation.v1.Heartbeat
@@ -348,6 +649,13 @@ export declare type RoundTask = Message<"veilrisk.federation.v1.RoundTask"> & {
    * @generated from field: uint32 attempt = 9;
    */
   attempt: number;
+
+  /**
+   * Where the values are summed under masks: ring, epoch, its slot, and whose masks they carry. Absent otherwise.
+   *
+   * @generated from field: veilrisk.federation.v1.MaskedSum sum = 10;
+   */
+  sum?: MaskedSum | undefined;
 };
 
 /**
@@ -355,6 +663,41 @@ export declare type RoundTask = Message<"veilrisk.federation.v1.RoundTask"> & {
  * Use `create(RoundTaskSchema)` to create a new message.
  */
 export declare const RoundTaskSchema: GenMessage<RoundTask>;
+
+/**
+ * @generated from message veilrisk.federation.v1.MaskedSum
+ */
+export declare type MaskedSum = Message<"veilrisk.federation.v1.MaskedSum"> & {
+  /**
+   * @generated from field: uint32 epoch = 1;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: uint32 slot = 2;
+   */
+  slot: number;
+
+  /**
+   * Roster order.
+   *
+   * @generated from field: repeated string members = 3;
+   */
+  members: string[];
+
+  /**
+   * Values are integers modulo 2^bits.
+   *
+   * @generated from field: uint32 bits = 4;
+   */
+  bits: number;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.MaskedSum.
+ * Use `create(MaskedSumSchema)` to create a new message.
+ */
+export declare const MaskedSumSchema: GenMessage<MaskedSum>;
 
 /**
  * @generated from message veilrisk.federation.v1.PlanEnded
@@ -440,7 +783,25 @@ export declare type Update = Message<"veilrisk.federation.v1.Update"> & {
      */
     value: Refusal;
     case: "refusal";
+  } | {
+    /**
+     * @generated from field: veilrisk.federation.v1.MaskedInput masked = 7;
+     */
+    value: MaskedInput;
+    case: "masked";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: uint32 attempt = 8;
+   */
+  attempt: number;
+
+  /**
+   * The site's cosignature line of the checkpoint its task came with; empty when it was cosigned before.
+   *
+   * @generated from field: string cosignature = 9;
+   */
+  cosignature: string;
 };
 
 /**
@@ -448,6 +809,367 @@ export declare type Update = Message<"veilrisk.federation.v1.Update"> & {
  * Use `create(UpdateSchema)` to create a new message.
  */
 export declare const UpdateSchema: GenMessage<Update>;
+
+/**
+ * @generated from message veilrisk.federation.v1.MaskedInput
+ */
+export declare type MaskedInput = Message<"veilrisk.federation.v1.MaskedInput"> & {
+  /**
+   * @generated from field: uint32 dimension = 1;
+   */
+  dimension: number;
+
+  /**
+   * @generated from field: uint32 bits = 2;
+   */
+  bits: number;
+
+  /**
+   * `dimension` integers of `bits` bits, little endian, packed without gaps, the last byte padded with zeros.
+   *
+   * @generated from field: bytes values = 3;
+   */
+  values: Uint8Array;
+
+  /**
+   * @generated from field: uint32 epoch = 4;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: uint32 slot = 5;
+   */
+  slot: number;
+
+  /**
+   * As in a histogram.
+   *
+   * @generated from field: string release_id = 6;
+   */
+  releaseId: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.MaskedInput.
+ * Use `create(MaskedInputSchema)` to create a new message.
+ */
+export declare const MaskedInputSchema: GenMessage<MaskedInput>;
+
+/**
+ * @generated from message veilrisk.federation.v1.EpochKeys
+ */
+export declare type EpochKeys = Message<"veilrisk.federation.v1.EpochKeys"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 epoch = 3;
+   */
+  epoch: number;
+
+  /**
+   * X25519, 32 bytes: seals shares.
+   *
+   * @generated from field: bytes channel_key = 4;
+   */
+  channelKey: Uint8Array;
+
+  /**
+   * X25519, 32 bytes for each slot.
+   *
+   * @generated from field: bytes mask_keys = 5;
+   */
+  maskKeys: Uint8Array;
+
+  /**
+   * That of the site's Listen.
+   *
+   * @generated from field: string incarnation = 6;
+   */
+  incarnation: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochKeys.
+ * Use `create(EpochKeysSchema)` to create a new message.
+ */
+export declare const EpochKeysSchema: GenMessage<EpochKeys>;
+
+/**
+ * @generated from message veilrisk.federation.v1.EpochShares
+ */
+export declare type EpochShares = Message<"veilrisk.federation.v1.EpochShares"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 epoch = 3;
+   */
+  epoch: number;
+
+  /**
+   * SHA-256 of the key list this site saw, 32 bytes.
+   *
+   * @generated from field: bytes list_hash = 4;
+   */
+  listHash: Uint8Array;
+
+  /**
+   * @generated from field: repeated veilrisk.federation.v1.SealedShare shares = 5;
+   */
+  shares: SealedShare[];
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochShares.
+ * Use `create(EpochSharesSchema)` to create a new message.
+ */
+export declare const EpochSharesSchema: GenMessage<EpochShares>;
+
+/**
+ * @generated from message veilrisk.federation.v1.Agreement
+ */
+export declare type Agreement = Message<"veilrisk.federation.v1.Agreement"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 round = 3;
+   */
+  round: number;
+
+  /**
+   * @generated from field: uint32 attempt = 4;
+   */
+  attempt: number;
+
+  /**
+   * 32 bytes over everything the sum depends on. See PROTOCOL.md, "Secure aggregation".
+   *
+   * @generated from field: bytes agreement = 5;
+   */
+  agreement: Uint8Array;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.Agreement.
+ * Use `create(AgreementSchema)` to create a new message.
+ */
+export declare const AgreementSchema: GenMessage<Agreement>;
+
+/**
+ * @generated from message veilrisk.federation.v1.Unmasking
+ */
+export declare type Unmasking = Message<"veilrisk.federation.v1.Unmasking"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: uint32 round = 3;
+   */
+  round: number;
+
+  /**
+   * @generated from field: uint32 attempt = 4;
+   */
+  attempt: number;
+
+  /**
+   * Shares of the self-mask seeds of survivors.
+   *
+   * @generated from field: repeated veilrisk.federation.v1.OpenedShare self_shares = 5;
+   */
+  selfShares: OpenedShare[];
+
+  /**
+   * Shares of the mask keys of members whose input is missing. No site is in both lists.
+   *
+   * @generated from field: repeated veilrisk.federation.v1.OpenedShare key_shares = 6;
+   */
+  keyShares: OpenedShare[];
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.Unmasking.
+ * Use `create(UnmaskingSchema)` to create a new message.
+ */
+export declare const UnmaskingSchema: GenMessage<Unmasking>;
+
+/**
+ * @generated from message veilrisk.federation.v1.OpenedShare
+ */
+export declare type OpenedShare = Message<"veilrisk.federation.v1.OpenedShare"> & {
+  /**
+   * @generated from field: string site = 1;
+   */
+  site: string;
+
+  /**
+   * @generated from field: bytes share = 2;
+   */
+  share: Uint8Array;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.OpenedShare.
+ * Use `create(OpenedShareSchema)` to create a new message.
+ */
+export declare const OpenedShareSchema: GenMessage<OpenedShare>;
+
+/**
+ * @generated from message veilrisk.federation.v1.StepReceipt
+ */
+export declare type StepReceipt = Message<"veilrisk.federation.v1.StepReceipt"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.StepReceipt.
+ * Use `create(StepReceiptSchema)` to create a new message.
+ */
+export declare const StepReceiptSchema: GenMessage<StepReceipt>;
+
+/**
+ * @generated from message veilrisk.federation.v1.AbortRequest
+ */
+export declare type AbortRequest = Message<"veilrisk.federation.v1.AbortRequest"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.AbortRequest.
+ * Use `create(AbortRequestSchema)` to create a new message.
+ */
+export declare const AbortRequestSchema: GenMessage<AbortRequest>;
+
+/**
+ * @generated from message veilrisk.federation.v1.AbortReceipt
+ */
+export declare type AbortReceipt = Message<"veilrisk.federation.v1.AbortReceipt"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string state = 2;
+   */
+  state: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.AbortReceipt.
+ * Use `create(AbortReceiptSchema)` to create a new message.
+ */
+export declare const AbortReceiptSchema: GenMessage<AbortReceipt>;
+
+/**
+ * @generated from message veilrisk.federation.v1.Checkpoint
+ */
+export declare type Checkpoint = Message<"veilrisk.federation.v1.Checkpoint"> & {
+  /**
+   * @generated from field: veilrisk.federation.v1.LogHead head = 1;
+   */
+  head?: LogHead | undefined;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.Checkpoint.
+ * Use `create(CheckpointSchema)` to create a new message.
+ */
+export declare const CheckpointSchema: GenMessage<Checkpoint>;
+
+/**
+ * @generated from message veilrisk.federation.v1.Cosigned
+ */
+export declare type Cosigned = Message<"veilrisk.federation.v1.Cosigned"> & {
+  /**
+   * Size the aggregator has cosigned last.
+   *
+   * @generated from field: uint64 size = 1;
+   */
+  size: bigint;
+
+  /**
+   * Signature line (C2SP tlog-cosignature) over the checkpoint; empty when the head was refused for `code`.
+   *
+   * @generated from field: string cosignature = 2;
+   */
+  cosignature: string;
+
+  /**
+   * @generated from field: string code = 3;
+   */
+  code: string;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.Cosigned.
+ * Use `create(CosignedSchema)` to create a new message.
+ */
+export declare const CosignedSchema: GenMessage<Cosigned>;
+
+/**
+ * @generated from message veilrisk.federation.v1.PublishedRoster
+ */
+export declare type PublishedRoster = Message<"veilrisk.federation.v1.PublishedRoster"> & {
+  /**
+   * RFC 8785 form of the signed roster file.
+   *
+   * @generated from field: bytes roster_json = 1;
+   */
+  rosterJson: Uint8Array;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.PublishedRoster.
+ * Use `create(PublishedRosterSchema)` to create a new message.
+ */
+export declare const PublishedRosterSchema: GenMessage<PublishedRoster>;
 
 /**
  * @generated from message veilrisk.federation.v1.Histogram
@@ -633,6 +1355,18 @@ export declare type PlanStatus = Message<"veilrisk.federation.v1.PlanStatus"> & 
    * @generated from field: string model_hash = 10;
    */
   modelHash: string;
+
+  /**
+   * What the open round waits for: "keys", "shares", "inputs", "agreement", "reveal"; empty when none is open.
+   *
+   * @generated from field: string phase = 11;
+   */
+  phase: string;
+
+  /**
+   * @generated from field: uint32 attempt = 12;
+   */
+  attempt: number;
 };
 
 /**
@@ -824,6 +1558,76 @@ export declare const Federation: GenService<{
    * @generated from rpc veilrisk.federation.v1.Federation.Submit
    */
   submit: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site: its public keys for the sums of an epoch. kind "keys" -> "stored".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.AdvertiseKeys
+   */
+  advertiseKeys: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site: the sealed shares of its secrets, one for each other site. kind "shares" -> "stored".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.SubmitShares
+   */
+  submitShares: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site: whose inputs are in the sum. kind "agreement" -> "stored".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.Agree
+   */
+  agree: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site: the shares that unmask the sum. kind "reveal" -> "stored".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.Reveal
+   */
+  reveal: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Operator: ends a plan. kind "abort" -> "aborted".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.Abort
+   */
+  abort: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site: a checkpoint of its own log, to be cosigned by the aggregator. kind "checkpoint" -> "cosigned".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.AddCheckpoint
+   */
+  addCheckpoint: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Site or operator: the roster in force with the operator's signature. kind "query" -> "roster".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.GetRoster
+   */
+  getRoster: {
     methodKind: "unary";
     input: typeof SignedEnvelopeSchema;
     output: typeof SignedEnvelopeSchema;

@@ -13,7 +13,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
  * Describes the file veilrisk.proto.
  */
 export const file_veilrisk = /*@__PURE__*/
-  fileDesc("Cg52ZWlscmlzay5wcm90bxIWdmVpbHJpc2suZmVkZXJhdGlvbi52MSJjCg5TaWduZWRFbnZlbG9wZRIMCgRib2R5GAEgASgMEgwKBGtpbmQYAiABKAkSDgoGc2lnbmVyGAMgASgJEhIKCm1lc3NhZ2VfaWQYBCABKAkSEQoJc2lnbmF0dXJlGAUgASgMIg8KDUhlYWx0aFJlcXVlc3QiSAoLSGVhbHRoUmVwbHkSEAoIcHJvdG9jb2wYASABKAkSEgoKY29uc29ydGl1bRgCIAEoCRITCgtyb3N0ZXJfaGFzaBgDIAEoDCJUCghQcm9wb3NhbBIRCglwbGFuX2pzb24YASABKAwSFQoNY29udHJhY3RfanNvbhgCIAEoDBIeChZhY2NlcHRhbmNlX2RlYWRsaW5lX21zGAMgASgNIjUKD1Byb3Bvc2FsUmVjZWlwdBIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCSJgCgpQbGFuQW5zd2VyEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEhAKCGFjY2VwdGVkGAMgASgIEgwKBGNvZGUYBCABKAkSDgoGcmVhc29uGAUgASgJIiAKDUFuc3dlclJlY2VpcHQSDwoHcGxhbl9pZBgBIAEoCSIICgZMaXN0ZW4i4gEKBFRhc2sSNgoJaGVhcnRiZWF0GAEgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5IZWFydGJlYXRIABIyCgVvZmZlchgCIAEoCzIhLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuUGxhbk9mZmVySAASMgoFcm91bmQYAyABKAsyIS52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlJvdW5kVGFza0gAEjIKBWVuZGVkGAQgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5QbGFuRW5kZWRIAEIGCgR0YXNrIiMKCUhlYXJ0YmVhdBIWCg5uZXh0X3dpdGhpbl9tcxgBIAEoDSJFCglQbGFuT2ZmZXISOAoIcHJvcG9zYWwYASABKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlIqgBCglSb3VuZFRhc2sSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFcm91bmQYAyABKA0SCgoCb2YYBCABKA0SDwoHd2VpZ2h0cxgFIAEoDBIRCglpbnRlcmNlcHQYBiABKAESEgoKc3RhdGVfaGFzaBgHIAEoDBITCgtkZWFkbGluZV9tcxgIIAEoDRIPCgdhdHRlbXB0GAkgASgNIpMBCglQbGFuRW5kZWQSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFc3RhdGUYAyABKAkSDAoEY29kZRgEIAEoCRIOCgZyZWFzb24YBSABKAkSNQoFbW9kZWwYBiABKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlIsYBCgZVcGRhdGUSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFcm91bmQYAyABKA0SEgoKc3RhdGVfaGFzaBgEIAEoDBI2CgloaXN0b2dyYW0YBSABKAsyIS52ZWlscmlzay5mZWRlcmF0aW9uLnYxLkhpc3RvZ3JhbUgAEjIKB3JlZnVzYWwYBiABKAsyHy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlJlZnVzYWxIAEIJCgdvdXRjb21lIkIKCUhpc3RvZ3JhbRIRCglkaW1lbnNpb24YASABKA0SDgoGdmFsdWVzGAIgASgMEhIKCnJlbGVhc2VfaWQYAyABKAkiJwoHUmVmdXNhbBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCSIvCg1VcGRhdGVSZWNlaXB0Eg8KB3BsYW5faWQYASABKAkSDQoFcm91bmQYAiABKA0iMQoLQWNrbm93bGVkZ2USDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkiJQoSQWNrbm93bGVkZ2VSZWNlaXB0Eg8KB3BsYW5faWQYASABKAkiGAoFUXVlcnkSDwoHcGxhbl9pZBgBIAEoCSLYAQoKUGxhblN0YXR1cxIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVzdGF0ZRgDIAEoCRIMCgRjb2RlGAQgASgJEg4KBnJlYXNvbhgFIAEoCRINCgVyb3VuZBgGIAEoDRIKCgJvZhgHIAEoDRIVCg1jb250cmlidXRpb25zGAggASgNEjMKB2Fuc3dlcnMYCSADKAsyIi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpdGVBbnN3ZXISEgoKbW9kZWxfaGFzaBgKIAEoCSJKCgpTaXRlQW5zd2VyEgwKBHNpdGUYASABKAkSEAoIYWNjZXB0ZWQYAiABKAgSDAoEY29kZRgDIAEoCRIOCgZyZWFzb24YBCABKAkiQgoJUHVibGlzaGVkEjUKBW1vZGVsGAEgASgLMiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZSJJCg1QdWJsaXNoZWRQbGFuEjgKCHByb3Bvc2FsGAEgASgLMiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZSJsCgVNb2RlbBIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRISCgptb2RlbF9qc29uGAMgASgMEhIKCm1vZGVsX2hhc2gYBCABKAkSFwoPZXZhbHVhdGlvbl9qc29uGAUgASgMIjMKB0ZhaWx1cmUSDAoEY29kZRgBIAEoCRINCgV3aGVyZRgCIAEoCRILCgNmaXgYAyABKAkyvAYKCkZlZGVyYXRpb24SVAoGSGVhbHRoEiUudmVpbHJpc2suZmVkZXJhdGlvbi52MS5IZWFsdGhSZXF1ZXN0GiMudmVpbHJpc2suZmVkZXJhdGlvbi52MS5IZWFsdGhSZXBseRJZCgdQcm9wb3NlEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWAoGQW5zd2VyEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWQoFVGFza3MSJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZTABElgKBlN1Ym1pdBImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUaJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlEl0KC0Fja25vd2xlZGdlEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWAoGU3RhdHVzEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWQoHR2V0UGxhbhImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUaJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlEloKCEdldE1vZGVsEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGViBnByb3RvMw");
+  fileDesc("Cg52ZWlscmlzay5wcm90bxIWdmVpbHJpc2suZmVkZXJhdGlvbi52MSJjCg5TaWduZWRFbnZlbG9wZRIMCgRib2R5GAEgASgMEgwKBGtpbmQYAiABKAkSDgoGc2lnbmVyGAMgASgJEhIKCm1lc3NhZ2VfaWQYBCABKAkSEQoJc2lnbmF0dXJlGAUgASgMIg8KDUhlYWx0aFJlcXVlc3QiSAoLSGVhbHRoUmVwbHkSEAoIcHJvdG9jb2wYASABKAkSEgoKY29uc29ydGl1bRgCIAEoCRITCgtyb3N0ZXJfaGFzaBgDIAEoDCJUCghQcm9wb3NhbBIRCglwbGFuX2pzb24YASABKAwSFQoNY29udHJhY3RfanNvbhgCIAEoDBIeChZhY2NlcHRhbmNlX2RlYWRsaW5lX21zGAMgASgNIjUKD1Byb3Bvc2FsUmVjZWlwdBIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCSJgCgpQbGFuQW5zd2VyEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEhAKCGFjY2VwdGVkGAMgASgIEgwKBGNvZGUYBCABKAkSDgoGcmVhc29uGAUgASgJIiAKDUFuc3dlclJlY2VpcHQSDwoHcGxhbl9pZBgBIAEoCSIdCgZMaXN0ZW4SEwoLaW5jYXJuYXRpb24YASABKAkingQKBFRhc2sSNgoJaGVhcnRiZWF0GAEgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5IZWFydGJlYXRIABIyCgVvZmZlchgCIAEoCzIhLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuUGxhbk9mZmVySAASMgoFcm91bmQYAyABKAsyIS52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlJvdW5kVGFza0gAEjIKBWVuZGVkGAQgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5QbGFuRW5kZWRIABIwCgRrZXlzGAUgASgLMiAudmVpbHJpc2suZmVkZXJhdGlvbi52MS5LZXlzVGFza0gAEjQKBnNoYXJlcxgGIAEoCzIiLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2hhcmVzVGFza0gAEjoKCWFncmVlbWVudBgHIAEoCzIlLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuQWdyZWVtZW50VGFza0gAEjQKBnJldmVhbBgIIAEoCzIiLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuUmV2ZWFsVGFza0gAEjIKBWVwb2NoGAkgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5FcG9jaFRhc2tIABIsCgNsb2cYDyABKAsyHy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLkxvZ0hlYWRCBgoEdGFzayI+CgdMb2dIZWFkEhIKCmNoZWNrcG9pbnQYASABKAkSEAoIb2xkX3NpemUYAiABKAQSDQoFcHJvb2YYAyADKAwiYQoIS2V5c1Rhc2sSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFZXBvY2gYAyABKA0SDQoFc2xvdHMYBCABKA0SEwoLZGVhZGxpbmVfbXMYBSABKA0iigEKClNoYXJlc1Rhc2sSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFZXBvY2gYAyABKA0SNAoEa2V5cxgEIAMoCzImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSEwoLZGVhZGxpbmVfbXMYBSABKA0icwoJRXBvY2hUYXNrEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEg0KBWVwb2NoGAMgASgNEjMKBnNoYXJlcxgEIAMoCzIjLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2VhbGVkU2hhcmUiKwoLU2VhbGVkU2hhcmUSDAoEc2l0ZRgBIAEoCRIOCgZzZWFsZWQYAiABKAwiewoNQWdyZWVtZW50VGFzaxIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVyb3VuZBgDIAEoDRIPCgdhdHRlbXB0GAQgASgNEhEKCXN1cnZpdm9ycxgFIAMoCRITCgtkZWFkbGluZV9tcxgGIAEoDSKhAQoKUmV2ZWFsVGFzaxIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVyb3VuZBgDIAEoDRIPCgdhdHRlbXB0GAQgASgNEjoKCmFncmVlbWVudHMYBSADKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlEhMKC2RlYWRsaW5lX21zGAYgASgNIiMKCUhlYXJ0YmVhdBIWCg5uZXh0X3dpdGhpbl9tcxgBIAEoDSJFCglQbGFuT2ZmZXISOAoIcHJvcG9zYWwYASABKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlItgBCglSb3VuZFRhc2sSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDQoFcm91bmQYAyABKA0SCgoCb2YYBCABKA0SDwoHd2VpZ2h0cxgFIAEoDBIRCglpbnRlcmNlcHQYBiABKAESEgoKc3RhdGVfaGFzaBgHIAEoDBITCgtkZWFkbGluZV9tcxgIIAEoDRIPCgdhdHRlbXB0GAkgASgNEi4KA3N1bRgKIAEoCzIhLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuTWFza2VkU3VtIkcKCU1hc2tlZFN1bRINCgVlcG9jaBgBIAEoDRIMCgRzbG90GAIgASgNEg8KB21lbWJlcnMYAyADKAkSDAoEYml0cxgEIAEoDSKTAQoJUGxhbkVuZGVkEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEg0KBXN0YXRlGAMgASgJEgwKBGNvZGUYBCABKAkSDgoGcmVhc29uGAUgASgJEjUKBW1vZGVsGAYgASgLMiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZSKjAgoGVXBkYXRlEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEg0KBXJvdW5kGAMgASgNEhIKCnN0YXRlX2hhc2gYBCABKAwSNgoJaGlzdG9ncmFtGAUgASgLMiEudmVpbHJpc2suZmVkZXJhdGlvbi52MS5IaXN0b2dyYW1IABIyCgdyZWZ1c2FsGAYgASgLMh8udmVpbHJpc2suZmVkZXJhdGlvbi52MS5SZWZ1c2FsSAASNQoGbWFza2VkGAcgASgLMiMudmVpbHJpc2suZmVkZXJhdGlvbi52MS5NYXNrZWRJbnB1dEgAEg8KB2F0dGVtcHQYCCABKA0SEwoLY29zaWduYXR1cmUYCSABKAlCCQoHb3V0Y29tZSJvCgtNYXNrZWRJbnB1dBIRCglkaW1lbnNpb24YASABKA0SDAoEYml0cxgCIAEoDRIOCgZ2YWx1ZXMYAyABKAwSDQoFZXBvY2gYBCABKA0SDAoEc2xvdBgFIAEoDRISCgpyZWxlYXNlX2lkGAYgASgJInsKCUVwb2NoS2V5cxIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVlcG9jaBgDIAEoDRITCgtjaGFubmVsX2tleRgEIAEoDBIRCgltYXNrX2tleXMYBSABKAwSEwoLaW5jYXJuYXRpb24YBiABKAkiiAEKC0Vwb2NoU2hhcmVzEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEg0KBWVwb2NoGAMgASgNEhEKCWxpc3RfaGFzaBgEIAEoDBIzCgZzaGFyZXMYBSADKAsyIy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNlYWxlZFNoYXJlImIKCUFncmVlbWVudBIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVyb3VuZBgDIAEoDRIPCgdhdHRlbXB0GAQgASgNEhEKCWFncmVlbWVudBgFIAEoDCLCAQoJVW5tYXNraW5nEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEg0KBXJvdW5kGAMgASgNEg8KB2F0dGVtcHQYBCABKA0SOAoLc2VsZl9zaGFyZXMYBSADKAsyIy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLk9wZW5lZFNoYXJlEjcKCmtleV9zaGFyZXMYBiADKAsyIy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLk9wZW5lZFNoYXJlIioKC09wZW5lZFNoYXJlEgwKBHNpdGUYASABKAkSDQoFc2hhcmUYAiABKAwiHgoLU3RlcFJlY2VpcHQSDwoHcGxhbl9pZBgBIAEoCSJCCgxBYm9ydFJlcXVlc3QSDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkSDgoGcmVhc29uGAMgASgJIi4KDEFib3J0UmVjZWlwdBIPCgdwbGFuX2lkGAEgASgJEg0KBXN0YXRlGAIgASgJIjsKCkNoZWNrcG9pbnQSLQoEaGVhZBgBIAEoCzIfLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuTG9nSGVhZCI7CghDb3NpZ25lZBIMCgRzaXplGAEgASgEEhMKC2Nvc2lnbmF0dXJlGAIgASgJEgwKBGNvZGUYAyABKAkiJgoPUHVibGlzaGVkUm9zdGVyEhMKC3Jvc3Rlcl9qc29uGAEgASgMIkIKCUhpc3RvZ3JhbRIRCglkaW1lbnNpb24YASABKA0SDgoGdmFsdWVzGAIgASgMEhIKCnJlbGVhc2VfaWQYAyABKAkiJwoHUmVmdXNhbBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCSIvCg1VcGRhdGVSZWNlaXB0Eg8KB3BsYW5faWQYASABKAkSDQoFcm91bmQYAiABKA0iMQoLQWNrbm93bGVkZ2USDwoHcGxhbl9pZBgBIAEoCRIRCglwbGFuX2hhc2gYAiABKAkiJQoSQWNrbm93bGVkZ2VSZWNlaXB0Eg8KB3BsYW5faWQYASABKAkiGAoFUXVlcnkSDwoHcGxhbl9pZBgBIAEoCSL4AQoKUGxhblN0YXR1cxIPCgdwbGFuX2lkGAEgASgJEhEKCXBsYW5faGFzaBgCIAEoCRINCgVzdGF0ZRgDIAEoCRIMCgRjb2RlGAQgASgJEg4KBnJlYXNvbhgFIAEoCRINCgVyb3VuZBgGIAEoDRIKCgJvZhgHIAEoDRIVCg1jb250cmlidXRpb25zGAggASgNEjMKB2Fuc3dlcnMYCSADKAsyIi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpdGVBbnN3ZXISEgoKbW9kZWxfaGFzaBgKIAEoCRINCgVwaGFzZRgLIAEoCRIPCgdhdHRlbXB0GAwgASgNIkoKClNpdGVBbnN3ZXISDAoEc2l0ZRgBIAEoCRIQCghhY2NlcHRlZBgCIAEoCBIMCgRjb2RlGAMgASgJEg4KBnJlYXNvbhgEIAEoCSJCCglQdWJsaXNoZWQSNQoFbW9kZWwYASABKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlIkkKDVB1Ymxpc2hlZFBsYW4SOAoIcHJvcG9zYWwYASABKAsyJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlImwKBU1vZGVsEg8KB3BsYW5faWQYASABKAkSEQoJcGxhbl9oYXNoGAIgASgJEhIKCm1vZGVsX2pzb24YAyABKAwSEgoKbW9kZWxfaGFzaBgEIAEoCRIXCg9ldmFsdWF0aW9uX2pzb24YBSABKAwiMwoHRmFpbHVyZRIMCgRjb2RlGAEgASgJEg0KBXdoZXJlGAIgASgJEgsKA2ZpeBgDIAEoCTLHCwoKRmVkZXJhdGlvbhJUCgZIZWFsdGgSJS52ZWlscmlzay5mZWRlcmF0aW9uLnYxLkhlYWx0aFJlcXVlc3QaIy52ZWlscmlzay5mZWRlcmF0aW9uLnYxLkhlYWx0aFJlcGx5ElkKB1Byb3Bvc2USJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRJYCgZBbnN3ZXISJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRJZCgVUYXNrcxImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUaJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlMAESWAoGU3VibWl0EiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSXwoNQWR2ZXJ0aXNlS2V5cxImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUaJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlEl4KDFN1Ym1pdFNoYXJlcxImLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUaJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlElcKBUFncmVlEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWAoGUmV2ZWFsEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSVwoFQWJvcnQSJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRJfCg1BZGRDaGVja3BvaW50EiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWwoJR2V0Um9zdGVyEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSXQoLQWNrbm93bGVkZ2USJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRJYCgZTdGF0dXMSJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRJZCgdHZXRQbGFuEiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZRomLnZlaWxyaXNrLmZlZGVyYXRpb24udjEuU2lnbmVkRW52ZWxvcGUSWgoIR2V0TW9kZWwSJi52ZWlscmlzay5mZWRlcmF0aW9uLnYxLlNpZ25lZEVudmVsb3BlGiYudmVpbHJpc2suZmVkZXJhdGlvbi52MS5TaWduZWRFbnZlbG9wZWIGcHJvdG8z");
 
 /**
  * Describes the message veilrisk.federation.v1.SignedEnvelope.
@@ -79,123 +79,263 @@ export const TaskSchema = /*@__PURE__*/
   messageDesc(file_veilrisk, 8);
 
 /**
+ * Describes the message veilrisk.federation.v1.LogHead.
+ * Use `create(LogHeadSchema)` to create a new message.
+ */
+export const LogHeadSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 9);
+
+/**
+ * Describes the message veilrisk.federation.v1.KeysTask.
+ * Use `create(KeysTaskSchema)` to create a new message.
+ */
+export const KeysTaskSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 10);
+
+/**
+ * Describes the message veilrisk.federation.v1.SharesTask.
+ * Use `create(SharesTaskSchema)` to create a new message.
+ */
+export const SharesTaskSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 11);
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochTask.
+ * Use `create(EpochTaskSchema)` to create a new message.
+ */
+export const EpochTaskSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 12);
+
+/**
+ * Describes the message veilrisk.federation.v1.SealedShare.
+ * Use `create(SealedShareSchema)` to create a new message.
+ */
+export const SealedShareSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 13);
+
+/**
+ * Describes the message veilrisk.federation.v1.AgreementTask.
+ * Use `create(AgreementTaskSchema)` to create a new message.
+ */
+export const AgreementTaskSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 14);
+
+/**
+ * Describes the message veilrisk.federation.v1.RevealTask.
+ * Use `create(RevealTaskSchema)` to create a new message.
+ */
+export const RevealTaskSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 15);
+
+/**
  * Describes the message veilrisk.federation.v1.Heartbeat.
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 9);
+  messageDesc(file_veilrisk, 16);
 
 /**
  * Describes the message veilrisk.federation.v1.PlanOffer.
  * Use `create(PlanOfferSchema)` to create a new message.
  */
 export const PlanOfferSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 10);
+  messageDesc(file_veilrisk, 17);
 
 /**
  * Describes the message veilrisk.federation.v1.RoundTask.
  * Use `create(RoundTaskSchema)` to create a new message.
  */
 export const RoundTaskSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 11);
+  messageDesc(file_veilrisk, 18);
+
+/**
+ * Describes the message veilrisk.federation.v1.MaskedSum.
+ * Use `create(MaskedSumSchema)` to create a new message.
+ */
+export const MaskedSumSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 19);
 
 /**
  * Describes the message veilrisk.federation.v1.PlanEnded.
  * Use `create(PlanEndedSchema)` to create a new message.
  */
 export const PlanEndedSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 12);
+  messageDesc(file_veilrisk, 20);
 
 /**
  * Describes the message veilrisk.federation.v1.Update.
  * Use `create(UpdateSchema)` to create a new message.
  */
 export const UpdateSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 13);
+  messageDesc(file_veilrisk, 21);
+
+/**
+ * Describes the message veilrisk.federation.v1.MaskedInput.
+ * Use `create(MaskedInputSchema)` to create a new message.
+ */
+export const MaskedInputSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 22);
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochKeys.
+ * Use `create(EpochKeysSchema)` to create a new message.
+ */
+export const EpochKeysSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 23);
+
+/**
+ * Describes the message veilrisk.federation.v1.EpochShares.
+ * Use `create(EpochSharesSchema)` to create a new message.
+ */
+export const EpochSharesSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 24);
+
+/**
+ * Describes the message veilrisk.federation.v1.Agreement.
+ * Use `create(AgreementSchema)` to create a new message.
+ */
+export const AgreementSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 25);
+
+/**
+ * Describes the message veilrisk.federation.v1.Unmasking.
+ * Use `create(UnmaskingSchema)` to create a new message.
+ */
+export const UnmaskingSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 26);
+
+/**
+ * Describes the message veilrisk.federation.v1.OpenedShare.
+ * Use `create(OpenedShareSchema)` to create a new message.
+ */
+export const OpenedShareSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 27);
+
+/**
+ * Describes the message veilrisk.federation.v1.StepReceipt.
+ * Use `create(StepReceiptSchema)` to create a new message.
+ */
+export const StepReceiptSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 28);
+
+/**
+ * Describes the message veilrisk.federation.v1.AbortRequest.
+ * Use `create(AbortRequestSchema)` to create a new message.
+ */
+export const AbortRequestSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 29);
+
+/**
+ * Describes the message veilrisk.federation.v1.AbortReceipt.
+ * Use `create(AbortReceiptSchema)` to create a new message.
+ */
+export const AbortReceiptSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 30);
+
+/**
+ * Describes the message veilrisk.federation.v1.Checkpoint.
+ * Use `create(CheckpointSchema)` to create a new message.
+ */
+export const CheckpointSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 31);
+
+/**
+ * Describes the message veilrisk.federation.v1.Cosigned.
+ * Use `create(CosignedSchema)` to create a new message.
+ */
+export const CosignedSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 32);
+
+/**
+ * Describes the message veilrisk.federation.v1.PublishedRoster.
+ * Use `create(PublishedRosterSchema)` to create a new message.
+ */
+export const PublishedRosterSchema = /*@__PURE__*/
+  messageDesc(file_veilrisk, 33);
 
 /**
  * Describes the message veilrisk.federation.v1.Histogram.
  * Use `create(HistogramSchema)` to create a new message.
  */
 export const HistogramSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 14);
+  messageDesc(file_veilrisk, 34);
 
 /**
  * Describes the message veilrisk.federation.v1.Refusal.
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 15);
+  messageDesc(file_veilrisk, 35);
 
 /**
  * Describes the message veilrisk.federation.v1.UpdateReceipt.
  * Use `create(UpdateReceiptSchema)` to create a new message.
  */
 export const UpdateReceiptSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 16);
+  messageDesc(file_veilrisk, 36);
 
 /**
  * Describes the message veilrisk.federation.v1.Acknowledge.
  * Use `create(AcknowledgeSchema)` to create a new message.
  */
 export const AcknowledgeSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 17);
+  messageDesc(file_veilrisk, 37);
 
 /**
  * Describes the message veilrisk.federation.v1.AcknowledgeReceipt.
  * Use `create(AcknowledgeReceiptSchema)` to create a new message.
  */
 export const AcknowledgeReceiptSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 18);
+  messageDesc(file_veilrisk, 38);
 
 /**
  * Describes the message veilrisk.federation.v1.Query.
  * Use `create(QuerySchema)` to create a new message.
  */
 export const QuerySchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 19);
+  messageDesc(file_veilrisk, 39);
 
 /**
  * Describes the message veilrisk.federation.v1.PlanStatus.
  * Use `create(PlanStatusSchema)` to create a new message.
  */
 export const PlanStatusSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 20);
+  messageDesc(file_veilrisk, 40);
 
 /**
  * Describes the message veilrisk.federation.v1.SiteAnswer.
  * Use `create(SiteAnswerSchema)` to create a new message.
  */
 export const SiteAnswerSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 21);
+  messageDesc(file_veilrisk, 41);
 
 /**
  * Describes the message veilrisk.federation.v1.Published.
  * Use `create(PublishedSchema)` to create a new message.
  */
 export const PublishedSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 22);
+  messageDesc(file_veilrisk, 42);
 
 /**
  * Describes the message veilrisk.federation.v1.PublishedPlan.
  * Use `create(PublishedPlanSchema)` to create a new message.
  */
 export const PublishedPlanSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 23);
+  messageDesc(file_veilrisk, 43);
 
 /**
  * Describes the message veilrisk.federation.v1.Model.
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 24);
+  messageDesc(file_veilrisk, 44);
 
 /**
  * Describes the message veilrisk.federation.v1.Failure.
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema = /*@__PURE__*/
-  messageDesc(file_veilrisk, 25);
+  messageDesc(file_veilrisk, 45);
 
 /**
  * @generated from service veilrisk.federation.v1.Federation

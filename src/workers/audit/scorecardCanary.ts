@@ -29,7 +29,10 @@ const CONTRACT = auditContract(3);
 const WITHOUT = auditRows(CONTRACT, false);
 const PRESENT = auditRows(CONTRACT, true);
 // Mode `sum`: eight banks, of which three collude and three may be absent, so two banks' noise keeps the promise.
-const CONSORTIUM = { mode: 'sum', sites: 8, quorum: 5, colluders: 3, dropouts: 3 } as const;
+const CONSORTIUM = {
+  ...({ mode: 'sum', sites: 8, quorum: 5, colluders: 3, dropouts: 3 } as const),
+  ...{ threshold: 5, ringBits: 32 },
+};
 const KNOTS = 2;
 const ALONE = { mode: 'site', sites: 1, quorum: 1, colluders: 0, dropouts: 0 } as const;
 
@@ -89,7 +92,7 @@ export function openScorecardCanary(setting: PartSetting): Canary {
 
 function planFor({ mechanism, epsilon, delta }: PartSetting): TrainingPlan {
   return parsePlan({
-    format: 'veilrisk-plan/2',
+    format: 'veilrisk-plan/3',
     id: `audit-${mechanism}`,
     contractHash: contractHash(CONTRACT),
     family: 'scorecard',
@@ -97,6 +100,9 @@ function planFor({ mechanism, epsilon, delta }: PartSetting): TrainingPlan {
     delta,
     maxRecordsPerSubject: CONTRACT.maxRecordsPerSubject,
     fields: CONTRACT.fields.length,
+    threshold: 0,
+    ringBits: 0,
+    ringShift: 0,
     residualBits: 14,
     residualBound: 1,
     knots: KNOTS,
