@@ -14,7 +14,7 @@ import type { Settings } from '../config.ts';
 import { startEmbeddedPostgres } from '../database/embeddedServer.ts';
 import { RequestError } from '../errors.ts';
 import { type Log, openLog } from '../log.ts';
-import { type ParticipationPolicy, parseParticipationPolicy } from '../participant/policy.ts';
+import { defaultParticipation, type ParticipationPolicy, parseParticipationPolicy } from '../participant/policy.ts';
 import { type Budget, openBudget } from '../privacy/budget.ts';
 import { type RandomSource, systemRandom } from '../random.ts';
 import { fileAnchor } from '../store/anchor.ts';
@@ -105,13 +105,7 @@ export async function initNode(options: {
   await IdentityKey.create().save(join(dir, FILES.identity));
   await IdentityKey.create().save(join(dir, FILES.log));
   await writeSecret(join(dir, FILES.subject), randomBytes(32));
-  await writeJson(join(dir, FILES.participation), {
-    format: 'veilrisk-participation/1',
-    minimumParticipants: 2,
-    maximumEpsilonPerPlan: budget.epsilon,
-    maximumDeltaPerPlan: budget.delta,
-    allowedContracts: 'any',
-  } satisfies ParticipationPolicy);
+  await writeJson(join(dir, FILES.participation), defaultParticipation(budget));
   await writeJson(join(dir, FILES.decision), defaultPolicy());
   // Last: its presence says that the directory is complete.
   await writeJson(join(dir, FILES.node), { format: 'veilrisk-node/1', id: name, budget });

@@ -38,6 +38,7 @@ import {
   writePlans,
 } from './plans.ts';
 import { copyRecords, loadTrainingData, type NewRecord, type TrainingRows } from './records.ts';
+import { type RevealReader, type RevealWriter, readReveals, writeReveals } from './reveals.ts';
 import { type AuditPosition, Sequencer } from './sequencer.ts';
 import { Database, type TransactionOptions } from './session.ts';
 
@@ -58,6 +59,7 @@ export interface StoreTransaction {
   ): Promise<number>;
   ledger: LedgerWriter;
   plans: PlanWriter;
+  reveals: RevealWriter;
   models: ModelWriter;
   apiKeys: ApiKeyWriter;
   encryptionKeys: EncryptionKeyWriter;
@@ -76,6 +78,7 @@ export interface NodeStore {
   trainingData(datasetId: number, fields: number): Promise<TrainingRows>;
   ledger: LedgerReader;
   plans: PlanReader;
+  reveals: RevealReader;
   models: ModelReader;
   apiKeys: ApiKeyReader;
   encryptionKeys: EncryptionKeyReader;
@@ -129,6 +132,7 @@ export async function openNodeStore(options: {
           copyRecords: (target, records) => copyRecords(session, target, records),
           ledger: writeLedger(session),
           plans: writePlans(session),
+          reveals: writeReveals(session),
           models: writeModels(session),
           apiKeys: writeApiKeys(session),
           encryptionKeys: writeEncryptionKeys(session),
@@ -146,6 +150,7 @@ export async function openNodeStore(options: {
     trainingData: (datasetId, fields) => mapped(loadTrainingData(pool, datasetId, fields)),
     ledger: readLedger(prisma),
     plans: readPlans(prisma),
+    reveals: readReveals(prisma),
     models: readModels(prisma),
     apiKeys: readApiKeys(prisma),
     encryptionKeys: readEncryptionKeys(prisma),

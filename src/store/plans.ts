@@ -3,7 +3,7 @@ import { StoreError } from '../errors.ts';
 import type { Plan } from './generated/client.ts';
 import { asBytes, type Db, fromJsonBytes, jsonBytes, type Session } from './session.ts';
 
-export type PlanState = 'accepted' | 'refused' | 'completed' | 'aborted';
+export type PlanState = 'offered' | 'accepted' | 'refused' | 'completed' | 'aborted';
 
 export interface PlanRow {
   id: string;
@@ -22,7 +22,7 @@ export interface PlanRow {
 
 export type NewPlan = Pick<PlanRow, 'id' | 'hash' | 'plan' | 'datasetId'> & {
   proposal?: Uint8Array | null;
-  state: 'accepted' | 'refused';
+  state: 'offered' | 'accepted' | 'refused';
   reason?: string | null;
 };
 
@@ -56,9 +56,15 @@ export function writePlans({ db }: Session) {
       const data = { ...rest, planJson: jsonBytes(plan), proposal: signed, reason: reason ?? null };
       return toPlan(await db.plan.create({ data }));
     },
-    /** Ends an accepted plan; false when it was not accepted or has ended already. */
+    /** Ends an accepted plan, or one that still waits for a decision; false when it is neither. */
     async end(id: string, state: 'completed' | 'aborted', reason: string | null = null): Promise<boolean> {
-      const { count } = await db.plan.updateMany({ where: { id, state: 'accepted' }, data: { state, reason } });
+      const open = { in: state === 'aborted' ? ['accepted', 'offered'] : ['accepted'] };
+      const { count } = await db.plan.updateMany({ where: { id, state: open }, data: { state, reason } });
+      return count === 1;
+    },
+    /** Decides on a plan that waits for a person; false when it does not (any more). */
+    async decide(id: string, state: 'accepted' | 'refused', reason: string | null = null): Promise<boolean> {
+      const { count } = await db.plan.updateMany({ where: { id, state: 'offered' }, data: { state, reason } });
       return count === 1;
     },
   };
@@ -95,6 +101,6 @@ export type PlanWriter = ReturnType<typeof writePlans>;
 export type IdentityWriter = ReturnType<typeof writeIdentity>;
 
 function toPlan({ planJson, ...row }: Plan): PlanRow {
-  // Safe: a CHECK constraint holds the column to these four.
+  // Safe: a CHECK constraint holds the column to these five.
   return { ...row, plan: fromJsonBytes(planJson), state: row.state as PlanState };
 }

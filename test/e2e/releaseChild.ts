@@ -16,6 +16,7 @@ import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import type { NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
 import { openParticipantPort } from '../../src/operations/training.ts';
+import { defaultParticipation } from '../../src/participant/policy.ts';
 import type { ReleaseTask } from '../../src/participant/port.ts';
 import { openBudget } from '../../src/privacy/budget.ts';
 import { systemRandom } from '../../src/random.ts';
@@ -79,13 +80,7 @@ export async function openNodeParts(
     ...{ name: 'bank-a', store, log, training, encryption: null, policy: defaultPolicy() },
     clock: () => new Date(),
     random: systemRandom(),
-    participation: {
-      format: 'veilrisk-participation/1',
-      minimumParticipants: 1,
-      maximumEpsilonPerPlan: 100,
-      maximumDeltaPerPlan: 1e-5,
-      allowedContracts: 'any',
-    },
+    participation: { ...defaultParticipation({ epsilon: 100, delta: 1e-5 }), minimumParticipants: 1 },
     budget: openBudget(1, 1e-6),
     identity: IdentityKey.create(),
     subjectKey: new Uint8Array(32).fill(7),

@@ -13,6 +13,7 @@ import type { Scorecard } from '../../src/learning/scorecard.ts';
 import { trainPrivate } from '../../src/learning/train.ts';
 import type { NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
+import { defaultParticipation } from '../../src/participant/policy.ts';
 import { openBudget } from '../../src/privacy/budget.ts';
 import { systemRandom } from '../../src/random.ts';
 import { seededRandom } from '../../src/simulator/random.ts';
@@ -80,11 +81,8 @@ export async function openTestNode(url: string, encryption: EncryptionPool | nul
     training,
     policy: defaultPolicy(),
     participation: {
-      format: 'veilrisk-participation/1',
+      ...defaultParticipation({ epsilon: 4, delta: 1e-5 }),
       minimumParticipants: 1,
-      maximumEpsilonPerPlan: 4,
-      maximumDeltaPerPlan: 1e-5,
-      allowedContracts: 'any',
     },
     budget: openBudget(8, 1e-5),
     identity: IdentityKey.create(),

@@ -76,6 +76,12 @@ export type Budget = Prisma.BudgetModel
  */
 export type Release = Prisma.ReleaseModel
 /**
+ * Model RevealedSum
+ * Sums this node helped to unmask, one a round, never changed or deleted (triggers). Trusted: who can remove a row can
+ * make the node open a second sum of the same noised numbers, and the difference of two sums can be one bank's.
+ */
+export type RevealedSum = Prisma.RevealedSumModel
+/**
  * Model Plan
  * A training plan this node was asked to take part in. Trusted: who can modify it can stop the node's participation;
  * plans are signed by the operator, and the signature is kept.

@@ -403,6 +403,7 @@ export const ModelName = {
   Record: 'Record',
   Budget: 'Budget',
   Release: 'Release',
+  RevealedSum: 'RevealedSum',
   Plan: 'Plan',
   Model: 'Model',
   Decision: 'Decision',
@@ -426,7 +427,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "apiKey" | "auditEntry" | "auditHead"
+    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "revealedSum" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "apiKey" | "auditEntry" | "auditHead"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -871,6 +872,80 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         count: {
           args: Prisma.ReleaseCountArgs<ExtArgs>
           result: runtime.Types.Utils.Optional<Prisma.ReleaseCountAggregateOutputType> | number
+        }
+      }
+    }
+    RevealedSum: {
+      payload: Prisma.$RevealedSumPayload<ExtArgs>
+      fields: Prisma.RevealedSumFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.RevealedSumFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.RevealedSumFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        findFirst: {
+          args: Prisma.RevealedSumFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.RevealedSumFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        findMany: {
+          args: Prisma.RevealedSumFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>[]
+        }
+        create: {
+          args: Prisma.RevealedSumCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        createMany: {
+          args: Prisma.RevealedSumCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.RevealedSumCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>[]
+        }
+        delete: {
+          args: Prisma.RevealedSumDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        update: {
+          args: Prisma.RevealedSumUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        deleteMany: {
+          args: Prisma.RevealedSumDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.RevealedSumUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.RevealedSumUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>[]
+        }
+        upsert: {
+          args: Prisma.RevealedSumUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RevealedSumPayload>
+        }
+        aggregate: {
+          args: Prisma.RevealedSumAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateRevealedSum>
+        }
+        groupBy: {
+          args: Prisma.RevealedSumGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.RevealedSumGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.RevealedSumCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.RevealedSumCountAggregateOutputType> | number
         }
       }
     }
@@ -1584,6 +1659,17 @@ export const ReleaseScalarFieldEnum = {
 export type ReleaseScalarFieldEnum = (typeof ReleaseScalarFieldEnum)[keyof typeof ReleaseScalarFieldEnum]
 
 
+export const RevealedSumScalarFieldEnum = {
+  planId: 'planId',
+  round: 'round',
+  attempt: 'attempt',
+  agreement: 'agreement',
+  revealedAt: 'revealedAt'
+} as const
+
+export type RevealedSumScalarFieldEnum = (typeof RevealedSumScalarFieldEnum)[keyof typeof RevealedSumScalarFieldEnum]
+
+
 export const PlanScalarFieldEnum = {
   id: 'id',
   hash: 'hash',
@@ -2000,6 +2086,7 @@ export type GlobalOmitConfig = {
   record?: Prisma.RecordOmit
   budget?: Prisma.BudgetOmit
   release?: Prisma.ReleaseOmit
+  revealedSum?: Prisma.RevealedSumOmit
   plan?: Prisma.PlanOmit
   model?: Prisma.ModelOmit
   decision?: Prisma.DecisionOmit

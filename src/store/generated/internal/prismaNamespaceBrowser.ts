@@ -57,6 +57,7 @@ export const ModelName = {
   Record: 'Record',
   Budget: 'Budget',
   Release: 'Release',
+  RevealedSum: 'RevealedSum',
   Plan: 'Plan',
   Model: 'Model',
   Decision: 'Decision',
@@ -160,6 +161,17 @@ export const ReleaseScalarFieldEnum = {
 } as const
 
 export type ReleaseScalarFieldEnum = (typeof ReleaseScalarFieldEnum)[keyof typeof ReleaseScalarFieldEnum]
+
+
+export const RevealedSumScalarFieldEnum = {
+  planId: 'planId',
+  round: 'round',
+  attempt: 'attempt',
+  agreement: 'agreement',
+  revealedAt: 'revealedAt'
+} as const
+
+export type RevealedSumScalarFieldEnum = (typeof RevealedSumScalarFieldEnum)[keyof typeof RevealedSumScalarFieldEnum]
 
 
 export const PlanScalarFieldEnum = {

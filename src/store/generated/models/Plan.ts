@@ -690,7 +690,8 @@ export type $PlanPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs =
      */
     datasetId: number | null
     /**
-     * accepted, refused, completed or aborted; accepted may become completed or aborted.
+     * offered (a person has to decide), accepted, refused, completed or aborted; offered may become accepted, refused or
+     * aborted; accepted may become completed or aborted.
      */
     state: string
     /**
