@@ -150,6 +150,8 @@ export type FederationErrorCode =
   | 'EPOCH_UNKNOWN'
   | 'ROSTER_INVALID'
   | 'CERTIFICATE_REFUSED'
+  | 'LOG_UNKNOWN'
+  | 'LOG_STALE'
   | 'LOG_INCONSISTENT'
   | 'AGGREGATOR_UNREACHABLE';
 export class FederationError extends VeilriskError {

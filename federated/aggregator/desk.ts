@@ -7,6 +7,7 @@ import type { Log } from '../../src/log.ts';
 import type { Party } from '../protocol/envelope.ts';
 import type { Weights } from '../protocol/weights.ts';
 import type { Deadlines } from './deadlines.ts';
+import type { AggregatorLog } from './log.ts';
 import type { Database } from './store/database.ts';
 
 /** Printed by `--progress-json`, one JSON object a line. Nothing in it is more than a reader of the plan may know. */
@@ -24,6 +25,8 @@ export interface Desk {
   readonly listeners: Listeners;
   readonly inFlight: InFlight;
   readonly weights: RecentWeights;
+  /** The transparency log; null only where a test leaves it out. */
+  readonly journal: AggregatorLog | null;
   /** Called after the transaction that made the events has committed. */
   announce(events: readonly AggregatorEvent[]): void;
 }

@@ -56,6 +56,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     inFlight: new InFlight(),
     weights: new RecentWeights(),
     deadlines: new Deadlines(),
+    journal: null,
     announce(events) {
       for (const event of events) {
         options.onEvent?.(event);

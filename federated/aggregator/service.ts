@@ -65,8 +65,9 @@ async function* streamTasks(
   let leave = () => {};
   const ended = AbortSignal.any([context.signal, stopping]);
   try {
-    const { signer: site, messageId } = party.open('listen', envelope);
+    const { message, signer: site, messageId } = party.open('listen', envelope);
     leave = listeners.enter(site);
+    desk.journal?.listening(site, Number(message.logSize));
     desk.log.info({ site }, 'site connected');
     const sent = new Set<string>();
     let sequence = 0;
@@ -78,7 +79,7 @@ async function* streamTasks(
         if (ended.aborted) return;
         if (sent.has(key)) continue;
         sent.add(key);
-        yield seal(task);
+        yield seal(await withHead(desk, site, task));
       }
       if (!(await rungWithin(rung, HEARTBEAT_MS, ended)) && !ended.aborted) {
         yield seal({ task: { case: 'heartbeat', value: { nextWithinMs: HEARTBEAT_MS } } });
@@ -89,6 +90,16 @@ async function* streamTasks(
   } finally {
     leave();
   }
+}
+
+/** The log's head travels with the task; all sites of a round are shown the one it was opened with. */
+async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promise<BodyInit<'task'>> {
+  const { journal } = desk;
+  if (journal === null) return task;
+  const round = task.task?.case === 'round' ? task.task.value : undefined;
+  const { planId = '', round: number = 0, attempt = 0 } = round ?? {};
+  const name = round === undefined ? undefined : { planId, attempt, round: number };
+  return { ...task, log: await desk.inFlight.run(() => journal.headFor(site, name)) };
 }
 
 /** True when the bell rang, false when the time was over or the stream ended. */

@@ -26,6 +26,8 @@ const STATUS: Record<FederationErrorCode, Code> = {
   EPOCH_UNKNOWN: Code.FailedPrecondition,
   ROSTER_INVALID: Code.FailedPrecondition,
   CERTIFICATE_REFUSED: Code.Unauthenticated,
+  LOG_UNKNOWN: Code.NotFound,
+  LOG_STALE: Code.FailedPrecondition,
   LOG_INCONSISTENT: Code.FailedPrecondition,
   AGGREGATOR_UNREACHABLE: Code.Unavailable,
 };

@@ -133,6 +133,8 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'EPOCH_UNKNOWN':
     case 'ROSTER_INVALID':
     case 'CERTIFICATE_REFUSED':
+    case 'LOG_UNKNOWN':
+    case 'LOG_STALE':
     case 'LOG_INCONSISTENT':
     case 'AGGREGATOR_UNREACHABLE':
     case 'SECAGG_KEYS':

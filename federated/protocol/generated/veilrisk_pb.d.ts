@@ -180,6 +180,13 @@ export declare type PlanAnswer = Message<"veilrisk.federation.v1.PlanAnswer"> & 
    * @generated from field: string reason = 5;
    */
   reason: string;
+
+  /**
+   * As in an update.
+   *
+   * @generated from field: string cosignature = 6;
+   */
+  cosignature: string;
 };
 
 /**
@@ -214,6 +221,13 @@ export declare type Listen = Message<"veilrisk.federation.v1.Listen"> & {
    * @generated from field: string incarnation = 1;
    */
   incarnation: string;
+
+  /**
+   * Size of the aggregator's log this site has accepted last, 0 for none: proofs start there.
+   *
+   * @generated from field: uint64 log_size = 2;
+   */
+  logSize: bigint;
 };
 
 /**
@@ -313,7 +327,8 @@ export declare type LogHead = Message<"veilrisk.federation.v1.LogHead"> & {
   checkpoint: string;
 
   /**
-   * Size the reader is known to have, 0 for none, and the consistency proof from there, 32 bytes a hash.
+   * Size the reader is known to have, 0 for none, and the consistency proof between the two, 32 bytes a hash; the
+   * checkpoint may be the smaller one, as that of a round that was opened before.
    *
    * @generated from field: uint64 old_size = 2;
    */
@@ -1115,6 +1130,13 @@ export declare type Checkpoint = Message<"veilrisk.federation.v1.Checkpoint"> & 
    * @generated from field: veilrisk.federation.v1.LogHead head = 1;
    */
   head?: LogHead | undefined;
+
+  /**
+   * Verifier key of the site's log (C2SP signed-note); the first one a site names is kept.
+   *
+   * @generated from field: string verifier_key = 2;
+   */
+  verifierKey: string;
 };
 
 /**
@@ -1256,6 +1278,13 @@ export declare type Acknowledge = Message<"veilrisk.federation.v1.Acknowledge"> 
    * @generated from field: string plan_hash = 2;
    */
   planHash: string;
+
+  /**
+   * As in an update.
+   *
+   * @generated from field: string cosignature = 3;
+   */
+  cosignature: string;
 };
 
 /**
