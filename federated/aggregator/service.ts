@@ -5,11 +5,12 @@
  * verify signatures; nothing is stored for them.
  */
 
+import { create } from '@bufbuild/protobuf';
 import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
 import type { MessageKind, Opened } from '../protocol/envelope.ts';
 import { type BodyInit, SIGNATURE_DOMAIN } from '../protocol/envelope.ts';
 import { toConnectError } from '../protocol/failure.ts';
-import { Federation, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
+import { Federation, LogHeadSchema, type SignedEnvelope, TaskSchema } from '../protocol/generated/veilrisk_pb.js';
 import type { Desk } from './desk.ts';
 import { acknowledge, answer, propose } from './proposals.ts';
 import { planStatus, publishedModel, publishedPlan } from './queries.ts';
@@ -99,7 +100,8 @@ async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promi
   const round = task.task?.case === 'round' ? task.task.value : undefined;
   const { planId = '', round: number = 0, attempt = 0 } = round ?? {};
   const name = round === undefined ? undefined : { planId, attempt, round: number };
-  return { ...task, log: await desk.inFlight.run(() => journal.headFor(site, name)) };
+  const log = await desk.inFlight.run(() => journal.headFor(site, name));
+  return Object.assign(create(TaskSchema, task), { log: create(LogHeadSchema, log) });
 }
 
 /** True when the bell rang, false when the time was over or the stream ended. */
