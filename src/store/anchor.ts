@@ -16,7 +16,7 @@ import { equalBytes } from '../audit/bytes.ts';
 import type { EntryDraft } from '../audit/entry.ts';
 import { CompactRange, leafHash } from '../audit/tree.ts';
 import { StoreError } from '../errors.ts';
-import { type HeadRow, type LogKeeper, readHeadRow, tampered } from './auditHead.ts';
+import { type HeadRow, type LogKeeper, readHeadRow, tampered } from '../journal/head.ts';
 
 /** Where the newest checkpoint is kept: a signed note. */
 export interface Anchor {

@@ -8,8 +8,8 @@
  */
 import type pg from 'pg';
 import { PrivacyError } from '../errors.ts';
+import { tampered } from '../journal/head.ts';
 import { openBudget } from '../privacy/budget.ts';
-import { tampered } from './auditHead.ts';
 
 /** The entry of a reservation: details as in `reservationEntry`. */
 export const RESERVATION_TYPE = 'privacy.reserve';

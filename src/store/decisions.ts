@@ -9,12 +9,12 @@ import type pg from 'pg';
 import { bytesToHex } from '../audit/bytes.ts';
 import { type EntryDraft, entryBytes } from '../audit/entry.ts';
 import { leafHash } from '../audit/tree.ts';
+import { asStoreError, mapped } from '../database/failures.ts';
 import { StoreError } from '../errors.ts';
+import type { LogKeeper } from '../journal/head.ts';
+import { type AuditPosition, Sequencer } from '../journal/sequencer.ts';
 import { type AnchorKeeper, needsAnchor } from './anchor.ts';
-import type { LogKeeper } from './auditHead.ts';
-import { asStoreError, mapped } from './failures.ts';
 import type { PersonalValue } from './personal.ts';
-import { type AuditPosition, Sequencer } from './sequencer.ts';
 
 export interface DecisionDraft {
   /** Unique id of the decision, made by the node. */

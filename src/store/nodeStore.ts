@@ -9,13 +9,15 @@ import { join } from 'node:path';
 import { type EntryDraft, entryBytes } from '../audit/entry.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { openPool } from '../database/connection.ts';
+import { mapped } from '../database/failures.ts';
 import { applyMigrations } from '../database/migrations.ts';
+import { LogKeeper } from '../journal/head.ts';
+import { type JournalReader, openJournal, readJournal } from '../journal/reader.ts';
+import { type AuditPosition, Sequencer } from '../journal/sequencer.ts';
 import { type Anchor, AnchorKeeper } from './anchor.ts';
-import { LogKeeper } from './auditHead.ts';
-import { type AuditReader, openLog, readAudit } from './auditLog.ts';
+import { compareWithLog } from './crossCheck.ts';
 import { type DatasetReader, type DatasetWriter, readDatasets, writeDatasets } from './datasets.ts';
 import { DecisionRecorder } from './decisions.ts';
-import { mapped } from './failures.ts';
 import {
   type ApiKeyReader,
   type ApiKeyWriter,
@@ -39,7 +41,6 @@ import {
 } from './plans.ts';
 import { copyRecords, loadTrainingData, type NewRecord, type TrainingRows } from './records.ts';
 import { type RevealReader, type RevealWriter, readReveals, writeReveals } from './reveals.ts';
-import { type AuditPosition, Sequencer } from './sequencer.ts';
 import { Database, type TransactionOptions } from './session.ts';
 
 const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
@@ -65,6 +66,12 @@ export interface StoreTransaction {
   encryptionKeys: EncryptionKeyWriter;
   personal: PersonalWriter;
   identity: IdentityWriter;
+}
+
+/** The node's log, and its ledger beside it. */
+export interface AuditReader extends JournalReader {
+  /** @throws PrivacyError LEDGER_MISMATCH unless ledger and log hold the same budgets and reservations. */
+  ledgerAgreesWithLog(): Promise<void>;
 }
 
 export interface NodeStore {
@@ -106,11 +113,14 @@ export async function openNodeStore(options: {
   const { url, logSigner } = options;
   await applyMigrations(url, NODE_MIGRATIONS);
   const pool = await openPool(url);
-  const audit = readAudit(pool, logSigner);
+  const audit: AuditReader = {
+    ...readJournal(pool, logSigner),
+    ledgerAgreesWithLog: () => mapped(compareWithLog(pool)),
+  };
   const keeper = new LogKeeper(logSigner);
   const anchor = options.anchor === undefined ? null : new AnchorKeeper(pool, keeper, options.anchor);
   try {
-    await openLog(pool, keeper);
+    await openJournal(pool, keeper);
     await anchor?.open();
     await audit.ledgerAgreesWithLog();
   } catch (error) {

@@ -8,8 +8,8 @@
 import { PrismaPg } from '@prisma/adapter-pg';
 import canonicalize from 'canonicalize';
 import type pg from 'pg';
+import { asStoreError, expired, mapped } from '../database/failures.ts';
 import { StoreError } from '../errors.ts';
-import { asStoreError, expired, mapped } from './failures.ts';
 import { type Prisma, PrismaClient } from './generated/client.ts';
 
 /** Prisma, inside or outside a transaction. */

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { connect } from '../../src/database/connection.ts';
-import { asStoreError } from '../../src/store/failures.ts';
+import { asStoreError } from '../../src/database/failures.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { entry, type OpenedStore, openStore } from './node.ts';
 

@@ -1,5 +1,5 @@
 /**
- * Reading the audit log: its signed head, an export, the check of every stored row, and the cross-check with the ledger (crossCheck.ts).
+ * Reading a log: its signed head, an export, and the check of every stored row.
  *
  * Nothing here trusts the stored hashes: they are recomputed from the entries' bytes and compared.
  */
@@ -9,9 +9,8 @@ import { verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.ts';
 import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
-import { type LogKeeper, readHeadRow, tampered } from './auditHead.ts';
-import { compareWithLog } from './crossCheck.ts';
-import { mapped } from './failures.ts';
+import { mapped } from '../database/failures.ts';
+import { type LogKeeper, type Queryable, readHeadRow, tampered } from './head.ts';
 import { Sequencer } from './sequencer.ts';
 
 export interface LogHead {
@@ -23,7 +22,7 @@ export interface LogHead {
   checkpoint: string;
 }
 
-export interface AuditReader {
+export interface JournalReader {
   readonly origin: string;
   readonly verifierKey: string;
   head(): Promise<LogHead>;
@@ -33,15 +32,14 @@ export interface AuditReader {
   exportLines(): AsyncGenerator<string>;
   /** Recomputes everything from the rows. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */
   fsck(): Promise<LogHead>;
-  /** @throws PrivacyError LEDGER_MISMATCH unless ledger and log hold the same budgets and reservations. */
-  ledgerAgreesWithLog(): Promise<void>;
 }
-
-type Queryable = Pick<pg.ClientBase, 'query'>;
 
 const CHUNK = 2_000;
 
-export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): AuditReader {
+export function readJournal(
+  pool: pg.Pool,
+  { origin, verifierKey }: Pick<LogSigner, 'origin' | 'verifierKey'>,
+): JournalReader {
   const key = parseVerifierKey(verifierKey);
   return {
     origin,
@@ -82,7 +80,6 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
         client.release();
       }
     },
-    ledgerAgreesWithLog: () => mapped(compareWithLog(pool)),
   };
 }
 
@@ -91,7 +88,7 @@ export function readAudit(pool: pg.Pool, { origin, verifierKey }: LogSigner): Au
  * and that the entries end where it says.
  * @throws AuditError AUDIT_SIGNATURE_INVALID for another key's log, AUDIT_LOG_TAMPERED.
  */
-export async function openLog(pool: pg.Pool, keeper: LogKeeper): Promise<void> {
+export async function openJournal(pool: pg.Pool, keeper: LogKeeper): Promise<void> {
   await Sequencer.createHead(pool, keeper.signer);
   await keeper.check(await readHeadRow(pool), null);
   // One statement, one snapshot: an entry that another process adds meanwhile comes with its head.

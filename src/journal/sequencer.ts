@@ -1,17 +1,16 @@
 /**
- * Numbers audit entries: the only writer of `audit_entries` and `audit_head`.
+ * Numbers audit entries: the only writer of `audit_entries` and `audit_head`, in the node's and the aggregator's database.
  *
  * The head row is locked FOR UPDATE at the first append of a transaction and held to its end, so processes that share a
  * database take turns and no index is skipped or given twice. Entries, tree state and signed checkpoint commit with the
  * rows they record; a crash leaves all or nothing. Because the lock is held, a transaction appends after its slow work,
- * and takes every other lock (a budget) before. What it continues is checked first (auditHead.ts).
+ * and takes every other lock (a budget) before. What it continues is checked first (head.ts).
  */
 import { bytesToHex } from '../audit/bytes.ts';
 import { type Checkpoint, signCheckpoint } from '../audit/checkpoint.ts';
 import type { LogSigner } from '../audit/note.ts';
 import { CompactRange, leafHash } from '../audit/tree.ts';
-import { type LogKeeper, lockHeadRow, tampered } from './auditHead.ts';
-import type { TransactionClient } from './session.ts';
+import { type LogKeeper, lockHeadRow, type Queryable, tampered } from './head.ts';
 
 /** Where an entry is in the log. */
 export interface AuditPosition {
@@ -32,7 +31,7 @@ const UPDATE_HEAD = {
 };
 
 export class Sequencer {
-  readonly #client: TransactionClient;
+  readonly #client: Queryable;
   readonly #keeper: LogKeeper;
   #range: CompactRange | null = null;
   /** Two appends that are not awaited one by one still share one lock and one range. */
@@ -40,13 +39,13 @@ export class Sequencer {
   #appended = false;
   #signed: Checkpoint | null = null;
 
-  constructor(client: TransactionClient, keeper: LogKeeper) {
+  constructor(client: Queryable, keeper: LogKeeper) {
     this.#client = client;
     this.#keeper = keeper;
   }
 
   /** Writes the head of the empty log unless there is a head already. */
-  static async createHead(db: TransactionClient, signer: LogSigner): Promise<void> {
+  static async createHead(db: Queryable, signer: LogSigner): Promise<void> {
     const range = CompactRange.empty();
     const values = [asBuffer(range.pack()), asBuffer(range.root()), await signCheckpoint(0, range.root(), signer)];
     // Not when entries are there: a head that was deleted is found, not replaced.

@@ -3,7 +3,8 @@
  *
  * The database is not trusted with it. Its tree state must give the root that our own key signed, and within one process
  * the log never becomes shorter, so neither a rewritten history nor an older head put back is continued and signed.
- * Limit: a head put back while no process is running is found by the anchor (anchor.ts) only.
+ * Limit: a head put back while no process is running is found by checkpoints kept elsewhere: the node's anchor
+ * (store/anchor.ts), a witness (witness.ts).
  */
 import type pg from 'pg';
 import { equalBytes } from '../audit/bytes.ts';
@@ -11,6 +12,9 @@ import { type Checkpoint, verifyCheckpoint } from '../audit/checkpoint.ts';
 import { type LogSigner, parseVerifierKey, type VerifierKey } from '../audit/note.ts';
 import { CompactRange } from '../audit/tree.ts';
 import { AuditError } from '../errors.ts';
+
+/** A connection, a pool or a transaction. */
+export type Queryable = Pick<pg.ClientBase, 'query'>;
 
 export interface HeadRow {
   size: number;
@@ -23,12 +27,12 @@ const SELECT_HEAD = 'SELECT size::float8 AS size, range, root, checkpoint FROM a
 const LOCK_HEAD = { name: 'veilrisk-lock-head', text: `${SELECT_HEAD} FOR UPDATE` };
 
 /** As it is stored, unchecked. @throws AuditError AUDIT_LOG_TAMPERED when it is missing. */
-export async function readHeadRow(db: Pick<pg.ClientBase, 'query'>): Promise<HeadRow> {
+export async function readHeadRow(db: Queryable): Promise<HeadRow> {
   return onlyRow(await db.query<HeadRow>(SELECT_HEAD));
 }
 
 /** The same, held until the transaction ends. */
-export async function lockHeadRow(db: Pick<pg.ClientBase, 'query'>): Promise<HeadRow> {
+export async function lockHeadRow(db: Queryable): Promise<HeadRow> {
   return onlyRow(await db.query<HeadRow>(LOCK_HEAD));
 }
 
