@@ -12,8 +12,12 @@
  * double therefore never changes an outcome, it only saves work. Only +, -, *, / and comparison of IEEE 754 are
  * used, never Math.exp, so the stated error bounds hold on every conforming machine.
  *
- * Limit: sigma^2 <= 2^62. The running time depends on the drawn value (a timing side channel, as in every published
- * rejection sampler); do not let an adversary time a single draw.
+ * A centre that is no integer (`centredGaussianSampler`) is met by the same algorithm: propose a side of the centre and a
+ * distance, whole steps plus the distance of the side's first integer, with probability proportional to exp(-distance / t),
+ * and accept it in the same way. Centres are multiples of 2^-20, so distances are exact and integers still decide.
+ *
+ * Limit: sigma^2 <= 2^62, 2^40 around a centre. The running time depends on the drawn value and on the centre's fraction (a
+ * timing side channel, as in every published rejection sampler); do not let an adversary time a single draw.
  *
  * GUARANTEES.md: "Discrete Gaussian noise"
  */
@@ -37,13 +41,74 @@ export type DiscreteGaussian = (random: RandomSource) => number;
  * @throws PrivacyError PRIVACY_PARAMETER outside that range.
  */
 export function discreteGaussianSampler(sigmaSquared: Rational): DiscreteGaussian {
-  const { num, den } = sigmaSquared;
-  if (den <= 0n || num < 0n || num > LARGEST_VARIANCE * den) {
-    throw new PrivacyError('PRIVACY_PARAMETER', 'the variance must be a rational in [0, 2^62]', {
+  requireVariance(sigmaSquared, LARGEST_VARIANCE);
+  if (sigmaSquared.num === 0n) return () => 0;
+  const { distance, accept } = prepare(sigmaSquared);
+  return (random) => {
+    for (;;) {
+      // Discrete Laplace of scale t (algorithm 2): a magnitude and a sign, zero kept once.
+      const magnitude = distance(random);
+      const negative = (random.nextUint32() & 1) === 1;
+      if (negative && magnitude === 0) continue;
+      if (accept(magnitude, random)) return negative ? -magnitude : magnitude;
+    }
+  };
+}
+
+/** A centre is a multiple of 2^-CENTRE_BITS. */
+export const CENTRE_BITS = 20;
+const LARGEST_CENTRED_VARIANCE = 1n << 40n;
+const STEPS = 2 ** CENTRE_BITS;
+
+/** Draws an integer z with probability proportional to exp(-(z - centre)^2 / (2 sigma^2)). */
+export type CentredGaussian = (centre: number, random: RandomSource) => number;
+
+/**
+ * @param sigmaSquared the variance parameter, in (0, 2^40]; a centre must be a multiple of 2^-20 below 2^33.
+ * @throws PrivacyError PRIVACY_PARAMETER outside that range, also for a centre.
+ */
+export function centredGaussianSampler(sigmaSquared: Rational): CentredGaussian {
+  requireVariance(sigmaSquared, LARGEST_CENTRED_VARIANCE);
+  if (sigmaSquared.num === 0n) {
+    throw new PrivacyError('PRIVACY_PARAMETER', 'a draw around a centre needs a variance', { where: 'sigmaSquared' });
+  }
+  const { distance, accept, scale } = prepare(sigmaSquared);
+  return (centre, random) => {
+    const below = floor(centre);
+    const fraction = (centre - below) * STEPS;
+    if (!Number.isInteger(fraction) || abs(below) > TWO_32) {
+      throw new PrivacyError('PRIVACY_PARAMETER', 'a centre must be a multiple of 2^-20', { where: 'centre' });
+    }
+    for (;;) {
+      const up = (random.nextUint32() & 1) === 1;
+      const first = up ? STEPS - fraction : fraction;
+      // e^(-distance / t) of the whole distance: that of the side's first integer, times that of the steps beyond it.
+      if (!bernoulliExpFraction(first, scale * STEPS, random)) continue;
+      const steps = distance(random);
+      if (accept(steps + first / STEPS, random)) return up ? below + 1 + steps : below - steps;
+    }
+  };
+}
+
+function requireVariance({ num, den }: Rational, largest: bigint): void {
+  if (den <= 0n || num < 0n || num > largest * den) {
+    throw new PrivacyError('PRIVACY_PARAMETER', `the variance must be a rational in [0, ${largest}]`, {
       where: 'sigmaSquared',
     });
   }
-  if (num === 0n) return () => 0;
+}
+
+/** Proposals and their acceptance at one variance > 0. */
+interface Prepared {
+  /** t, the scale of proposals. */
+  readonly scale: number;
+  /** A whole number k >= 0 with probability proportional to exp(-k / t). */
+  distance(random: RandomSource): number;
+  /** Bernoulli(exp(-(magnitude - sigma^2/t)^2 / (2 sigma^2))); `magnitude` is a multiple of 2^-CENTRE_BITS. */
+  accept(magnitude: number, random: RandomSource): boolean;
+}
+
+function prepare({ num, den }: Rational): Prepared {
   const scaleExact = integerSqrt(num / den) + 1n;
   // Safe: scale <= 2^31 + 1.
   const scale = Number(scaleExact);
@@ -52,34 +117,30 @@ export function discreteGaussianSampler(sigmaSquared: Rational): DiscreteGaussia
   const centre = variance / scale;
   const uniformLimit = TWO_32 - (TWO_32 % scale);
 
-  return (random) => {
+  function distance(random: RandomSource): number {
+    // U + t V (algorithm 2).
     for (;;) {
-      // Discrete Laplace of scale t (algorithm 2): magnitude U + t V and a sign, zero kept once.
       let word = random.nextUint32();
       while (word >= uniformLimit) word = random.nextUint32();
       const remainder = word % scale;
       if (!bernoulliExpFraction(remainder, scale, random)) continue;
       let periods = 0;
       while (bernoulliExpFraction(1, 1, random)) periods++;
-      const negative = (random.nextUint32() & 1) === 1;
       // Exact below 2^53: reaching it would take 2^22 successive events of probability 1/e.
-      const magnitude = remainder + scale * periods;
-      if (negative && magnitude === 0) continue;
-      if (acceptProposal(magnitude, random)) return negative ? -magnitude : magnitude;
+      return remainder + scale * periods;
     }
-  };
+  }
 
-  /** Bernoulli(exp(-(magnitude - sigma^2/t)^2 / (2 sigma^2))). */
-  function acceptProposal(magnitude: number, random: RandomSource): boolean {
-    const distance = magnitude - centre;
-    const gamma = (distance * distance) / (2 * variance);
-    // With u = 2^-53: |centre error| <= 6u centre; the subtraction adds u |distance|; so the absolute error of
-    // `distance` is at most e = 6u centre + u |distance|, that of its square 2 e |distance| + e^2 + rounding, and the
+  function accept(magnitude: number, random: RandomSource): boolean {
+    const apart = magnitude - centre;
+    const gamma = (apart * apart) / (2 * variance);
+    // With u = 2^-53: |centre error| <= 6u centre; the subtraction adds u |apart|; so the absolute error of
+    // `apart` is at most e = 6u centre + u |apart|, that of its square 2 e |apart| + e^2 + rounding, and the
     // division by 2 sigma^2 (relative error 4u) gives
-    //   |error of gamma| <= (2 e |distance| + e^2) / (2 sigma^2) + 8u gamma.
-    // e <= 6u (centre + |distance|), e^2 is below u e |distance| + 36u^2 centre^2 terms; the bound below is at least
+    //   |error of gamma| <= (2 e |apart| + e^2) / (2 sigma^2) + 8u gamma.
+    // e <= 6u (centre + |apart|), e^2 is below u e |apart| + 36u^2 centre^2 terms; the bound below is at least
     // four times the sum of all of them: 64u = 2^-47.
-    const error = 2 ** -47 * (gamma + (centre * (abs(distance) + 2 ** -40 * centre)) / variance);
+    const error = 2 ** -47 * (gamma + (centre * (abs(apart) + 2 ** -40 * centre)) / variance);
     let whole = floor(gamma);
     let exact: Fraction | null = null;
     if (floor(gamma - error) !== whole || floor(gamma + error) !== whole) {
@@ -107,11 +168,22 @@ export function discreteGaussianSampler(sigmaSquared: Rational): DiscreteGaussia
     }
   }
 
-  /** gamma = (|y| t - sigma^2)^2 / (2 sigma^2 t^2) over integers. */
+  /** gamma = (|y| t - sigma^2)^2 / (2 sigma^2 t^2) over integers, |y| in steps of 2^-CENTRE_BITS. */
   function exactGamma(magnitude: number): Fraction {
-    const difference = BigInt(magnitude) * scaleExact * den - num;
-    return { num: difference * difference, den: 2n * num * den * scaleExact * scaleExact };
+    const difference = exactSteps(magnitude) * scaleExact * den - (num << BigInt(CENTRE_BITS));
+    return {
+      num: difference * difference,
+      den: (2n * num * den * scaleExact * scaleExact) << BigInt(2 * CENTRE_BITS),
+    };
   }
+
+  return { scale, distance, accept };
+}
+
+/** Of a whole number below 2^53, or of a multiple of 2^-CENTRE_BITS below 2^33. */
+function exactSteps(magnitude: number): bigint {
+  const whole = floor(magnitude);
+  return (BigInt(whole) << BigInt(CENTRE_BITS)) + BigInt((magnitude - whole) * STEPS);
 }
 
 interface Fraction {
@@ -119,11 +191,11 @@ interface Fraction {
   den: bigint;
 }
 
-/** Bernoulli(exp(-num/den)) for integers 0 <= num <= den < 2^32 (algorithm 1 with gamma <= 1). */
+/** Bernoulli(exp(-num/den)) for integers 0 <= num <= den < 2^53 (algorithm 1 with gamma <= 1). */
 function bernoulliExpFraction(num: number, den: number, random: RandomSource): boolean {
   for (let k = 1; ; k++) {
-    // den * k is an exact integer (< 2^53 for k < 2^21), so the quotient has relative error 2^-53 and the scaling
-    // by 2^32 none: 2^-50 brackets it with room to spare.
+    // The product and the quotient have a relative error of 2^-53 each and the scaling by 2^32 none: 2^-50 brackets it
+    // with room to spare.
     const threshold = (num / (den * k)) * TWO_32;
     const word = random.nextUint32();
     let below: boolean;
