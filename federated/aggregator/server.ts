@@ -1,5 +1,5 @@
 /**
- * One aggregator process: gRPC over HTTP/2 with TLS 1.3, the clock that closes rounds, and a stop that loses nothing.
+ * One aggregator process: gRPC over HTTP/2 with mutual TLS 1.3 (tls.ts), the clock that closes rounds, and a stop that loses nothing.
  *
  * Limit: no limit on the number of connections; the port belongs behind the consortium's firewall.
  */
@@ -17,6 +17,7 @@ import { type AggregatorEvent, type Desk, InFlight, Listeners, RecentWeights } f
 import { advancePlan } from './rounds.ts';
 import { registerFederation } from './service.ts';
 import { type Database, openDatabase } from './store/database.ts';
+import { checkOwnCertificate, openAdmission, secureOptions } from './tls.ts';
 
 const TICK_MS = 200;
 
@@ -28,6 +29,8 @@ export interface AggregatorOptions {
   host?: string;
   /** 0 takes a free port. */
   port: number;
+  /** A proxy ends the members' TLS: envelopes of any member may come over any admitted connection. */
+  behindProxy?: boolean;
   log: Log;
   onEvent?: (event: AggregatorEvent) => void;
 }
@@ -49,6 +52,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
       fix: "Put this aggregator's certificate into the roster, and hand the roster out again.",
     });
   }
+  checkOwnCertificate(tls.certificate);
   const database = await openDatabase(options.databaseUrl, identity.publicKey);
   const listeners = new Listeners();
   const desk: Desk = {
@@ -68,9 +72,10 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     },
   };
   const stopping = new AbortController();
+  const admission = openAdmission(roster, { behindProxy: options.behindProxy ?? false });
   const server = createSecureServer(
-    { key: tls.key, cert: tls.certificate, minVersion: 'TLSv1.3', settings: { maxConcurrentStreams: 64 } },
-    grpcHandler((router) => registerFederation(router, desk, stopping.signal), log),
+    secureOptions(roster, tls),
+    grpcHandler((router) => registerFederation(router, desk, stopping.signal), admission, log),
   );
   const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {
@@ -78,7 +83,9 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     session.on('close', () => sessions.delete(session));
     session.on('error', (error) => log.debug({ err: error }, 'connection failed'));
   });
-  server.on('tlsClientError', (error) => log.debug({ err: error }, 'TLS handshake failed'));
+  server.on('tlsClientError', (error, socket) =>
+    log.info({ err: error, from: socket.remoteAddress }, 'connection refused in the TLS handshake'),
+  );
   let port: number;
   try {
     port = await listen(server, options.port, host);

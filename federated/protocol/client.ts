@@ -139,7 +139,7 @@ async function call<T>(
   use: (connection: Connection, party: Party, timeoutMs: number) => Promise<T>,
 ): Promise<T> {
   const party = new Party(caller.roster, caller.name ?? OPERATOR, caller.key);
-  const connection = connect(caller.roster, caller.url);
+  const connection = connect(caller.roster, caller.url, caller.key);
   try {
     return await use(connection, party, CALL_TIMEOUT_MS);
   } catch (error) {

@@ -65,8 +65,35 @@ export function fromConnectError(error: unknown): FederationError {
       });
     }
   }
-  return new FederationError('AGGREGATOR_UNREACHABLE', `The aggregator did not answer: ${connect.message}`, {
-    fix: 'Check the URL, the network and that the roster holds the certificate the aggregator shows.',
-    cause: connect,
+  return handshakeFailure(connect) ?? unreachable(connect);
+}
+
+function unreachable(cause: ConnectError): FederationError {
+  return new FederationError('AGGREGATOR_UNREACHABLE', `The aggregator did not answer: ${cause.message}`, {
+    fix: 'Check the URL, the network and that this party holds the roster the operator handed out last.',
+    cause,
   });
+}
+
+/** What TLS said (RFC 8446 section 6.2), in a sentence; undefined when it was not about a certificate. */
+const HANDSHAKE: Record<string, string> = {
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'The aggregator asks for a certificate of the consortium.',
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'The aggregator does not know the authority that issued our certificate.',
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: 'The aggregator says that our certificate has expired.',
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'The aggregator refuses our certificate.',
+  CERT_HAS_EXPIRED: "The aggregator's certificate has expired.",
+  CERT_NOT_YET_VALID: "The aggregator's certificate is not valid yet by this machine's clock.",
+};
+
+function handshakeFailure(connect: ConnectError): FederationError | undefined {
+  for (let cause: unknown = connect; cause instanceof Error; cause = cause.cause) {
+    const said = 'code' in cause && typeof cause.code === 'string' ? HANDSHAKE[cause.code] : undefined;
+    if (said === undefined) continue;
+    return new FederationError('CERTIFICATE_REFUSED', said, {
+      where: 'TLS handshake',
+      fix: 'Check the clocks, and install the roster the operator handed out last with `veilrisk provision join`.',
+      cause: connect,
+    });
+  }
+  return undefined;
 }

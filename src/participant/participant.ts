@@ -68,7 +68,7 @@ export async function runParticipant(options: ParticipantOptions): Promise<void>
  */
 async function session(options: ParticipantOptions, party: Party, plans: Map<string, KnownPlan>): Promise<void> {
   const { roster, url, port, log, signal } = options;
-  const connection = connect(roster, url);
+  const connection = connect(roster, url, options.identity);
   const lost = new AbortController();
   const ended = AbortSignal.any([signal, lost.signal]);
   const current: Session = { party, connection, port, log, plans };

@@ -1,11 +1,17 @@
 /** A consortium for tests: keys, certificate, roster, a small contract, and banks with seeded data and seeded noise. */
-import { createCertificate } from '../../federated/aggregator/certificate.ts';
 import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { type Aggregator, startAggregator } from '../../federated/aggregator/server.ts';
 import type { ModelEvidence } from '../../federated/protocol/client.ts';
 import { Party } from '../../federated/protocol/envelope.ts';
 import { IdentityKey } from '../../federated/protocol/identity.ts';
-import { AGGREGATOR, OPERATOR, parseRoster, type Roster } from '../../federated/protocol/roster.ts';
+import { AGGREGATOR, checkRoster, OPERATOR, type Roster } from '../../federated/protocol/roster.ts';
+import {
+  type Authority,
+  createAuthority,
+  createCertificateRequest,
+  createTlsKey,
+  issueCertificate,
+} from '../../federated/provision/certificate.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import { type BinnedData, shapeOf } from '../../src/learning/binned.ts';
 import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
@@ -67,23 +73,54 @@ export interface Consortium {
   tls: { key: string; certificate: string };
 }
 
-// One for every consortium of a test file, so that making a consortium stays synchronous.
-const tls = await createCertificate(['localhost', '127.0.0.1']);
+/** Issues like `provision sign`, at a clock of the test's choice. */
+export async function issueMember(
+  authority: Authority,
+  name: string,
+  options: { hosts?: readonly string[]; now?: Date } = {},
+): Promise<{ key: IdentityKey; certificate: string }> {
+  const tlsKey = await createTlsKey();
+  const key = IdentityKey.create().withTls(tlsKey);
+  const request = await createCertificateRequest(name, key.publicKey, tlsKey);
+  const { hosts = null, now = new Date() } = options;
+  const certificate = await issueCertificate({ authority, request, name, identityKey: key.publicKey, hosts, now });
+  return { key, certificate };
+}
 
+/** As many sites as a test may ask for; made once a file, so that making a consortium stays synchronous. */
+const MOST_SITES = 16;
+export const authority = await createAuthority('Test consortium');
+const enrolled = {
+  operator: await issueMember(authority, OPERATOR),
+  aggregator: await issueMember(authority, AGGREGATOR, { hosts: ['localhost', '127.0.0.1'] }),
+  sites: await Promise.all(
+    Array.from({ length: MOST_SITES }, async (_, index) => {
+      const id = `bank-${index + 1}`;
+      return { id, ...(await issueMember(authority, id)) };
+    }),
+  ),
+};
+
+/** Fresh identities; TLS keys and certificates are those of the file. */
 export function makeConsortium(count: number, minimumQuorum = 2): Consortium {
-  const operator = IdentityKey.create();
-  const aggregator = IdentityKey.create();
-  const sites = Array.from({ length: count }, (_, index) => ({ id: `bank-${index + 1}`, key: IdentityKey.create() }));
-  const roster = parseRoster({
-    format: 'veilrisk-roster/1',
+  if (count > MOST_SITES) throw new TypeError(`a test consortium has at most ${MOST_SITES} sites`);
+  const fresh = ({ key }: { key: IdentityKey }) => IdentityKey.create().withTls(key.tlsKey ?? '');
+  const operator = fresh(enrolled.operator);
+  const aggregator = fresh(enrolled.aggregator);
+  const sites = enrolled.sites.slice(0, count).map((site) => ({ ...site, key: fresh(site) }));
+  const tls = { key: aggregator.tlsKey ?? '', certificate: enrolled.aggregator.certificate };
+  const roster = checkRoster({
+    format: 'veilrisk-roster/2',
     consortium: 'Test consortium',
     version: 1,
     minimumQuorum,
+    authority: authority.certificate,
     aggregator: { name: 'aggregator', identityKey: aggregator.publicKey, certificate: tls.certificate },
-    operator: { identityKey: operator.publicKey },
-    sites: sites.map(({ id, key }) => ({ id, identityKey: key.publicKey })),
+    operator: { identityKey: operator.publicKey, certificate: enrolled.operator.certificate },
+    sites: sites.map(({ id, key, certificate }) => ({ id, identityKey: key.publicKey, certificate })),
+    revoked: [],
   });
-  return { roster, operator, aggregator, sites, tls };
+  return { roster, operator, aggregator, sites: sites.map(({ id, key }) => ({ id, key })), tls };
 }
 
 export const operatorParty = (c: Consortium) => new Party(c.roster, OPERATOR, c.operator);
@@ -117,7 +154,9 @@ export function startTestAggregator(
   onEvent?: (event: AggregatorEvent) => void,
 ): Promise<Aggregator> {
   const { roster, aggregator: identity, tls } = c;
-  return startAggregator({ roster, identity, tls, databaseUrl, port, log: quiet, ...(onEvent ? { onEvent } : {}) });
+  // Tests speak for several members over one connection; mutualTls.test.ts starts one that refuses this.
+  const options = { behindProxy: true, log: quiet, ...(onEvent ? { onEvent } : {}) };
+  return startAggregator({ roster, identity, tls, databaseUrl, port, ...options });
 }
 
 function bankData(seed: number, rows: number): BinnedData {

@@ -1,7 +1,6 @@
 /** What strangers, replays, liars and broken encodings get: a stable code, and nothing stored. */
 import { create } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { createCertificate } from '../../federated/aggregator/certificate.ts';
 import type { Aggregator } from '../../federated/aggregator/server.ts';
 import { canonicalBytes } from '../../federated/protocol/canonical.ts';
 import { planStatus, proposePlan } from '../../federated/protocol/client.ts';
@@ -17,7 +16,9 @@ import { planHash } from '../../src/learning/plan.ts';
 import { usePostgres } from '../support/postgres.ts';
 import {
   aggregatorParty,
+  authority,
   contract,
+  issueMember,
   makeConsortium,
   makePlan,
   operatorParty,
@@ -37,7 +38,7 @@ let ids = 0;
 
 beforeAll(async () => {
   aggregator = await startTestAggregator(consortium, await postgres.freshDatabase());
-  connection = connect(roster, aggregator.url);
+  connection = connect(roster, aggregator.url, operator);
   await proposePlan({ roster, operatorKey: operator, plan, contract, url: aggregator.url });
   for (const index of [0, 1, 2]) {
     const answer = siteParty(consortium, index).seal('answer', `answer-${index}`, {
@@ -210,16 +211,18 @@ describe('a proposal', () => {
 
 describe('the channel', () => {
   test('is refused when the certificate is not the pinned one, even for the same name', async () => {
-    const { certificate } = await createCertificate(['localhost', '127.0.0.1']);
+    const { certificate } = await issueMember(authority, 'aggregator', { hosts: ['localhost', '127.0.0.1'] });
     const misled = { ...roster, aggregator: { ...roster.aggregator, certificate } };
-    const wrong = connect(misled, aggregator.url);
+    const wrong = connect(misled, aggregator.url, operator);
     expect(await codeOf(wrong.federation.health({}))).toBe('AGGREGATOR_UNREACHABLE');
     wrong.close();
     expect((await connection.federation.health({})).consortium).toBe(roster.consortium);
   });
 
   test('needs an https URL, and an identity the roster lists', async () => {
-    expect(() => connect(roster, 'http://127.0.0.1:1')).toThrow(expect.objectContaining({ code: 'ROSTER_INVALID' }));
+    expect(() => connect(roster, 'http://127.0.0.1:1', operator)).toThrow(
+      expect.objectContaining({ code: 'ROSTER_INVALID' }),
+    );
     const stranger = planStatus({ roster, key: IdentityKey.create(), url: aggregator.url, planId: plan.id });
     expect(await codeOf(stranger)).toBe('ROSTER_INVALID');
   });

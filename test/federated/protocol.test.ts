@@ -1,23 +1,19 @@
 /** Bytes: the golden of PROTOCOL.md, encodings both ways, the roster and the key files. */
 
-import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { createCertificate } from '../../federated/aggregator/certificate.ts';
 import { decideProposal, decideRound, MAX_REOPENINGS } from '../../federated/aggregator/decide.ts';
 import { parseCanonical } from '../../federated/protocol/canonical.ts';
 import { signedBytes } from '../../federated/protocol/envelope.ts';
 import { decodeHistogram, encodeHistogram, MAX_COORDINATE } from '../../federated/protocol/histogram.ts';
 import { IdentityKey, verifySignature } from '../../federated/protocol/identity.ts';
-import { parseRoster, rosterHash } from '../../federated/protocol/roster.ts';
 import { decodeWeights, encodeWeights, stateHash } from '../../federated/protocol/weights.ts';
 import { resolutionOf } from '../../src/learning/resolution.ts';
 import { scoreEdges } from '../../src/learning/scoreHistogram.ts';
-import { makeConsortium } from './consortium.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
@@ -141,35 +137,8 @@ describe('bytes', () => {
   });
 });
 
-describe('roster', () => {
-  const { roster } = makeConsortium(3);
-
-  test('is strict', () => {
-    expect(parseRoster(JSON.parse(JSON.stringify(roster)))).toEqual(roster);
-    const wrong: object[] = [
-      { ...roster, extra: 1 },
-      { ...roster, minimumQuorum: 4 },
-      { ...roster, sites: [...roster.sites, roster.sites[0]] },
-      { ...roster, sites: [{ id: 'operator', identityKey: roster.sites[0].identityKey }] },
-      { ...roster, sites: [{ id: 'Bank 1', identityKey: roster.sites[0].identityKey }] },
-      { ...roster, operator: { identityKey: roster.sites[0].identityKey } },
-      { ...roster, operator: { identityKey: 'c2hvcnQ=' } },
-      { ...roster, aggregator: { ...roster.aggregator, certificate: 'none' } },
-      { ...roster, aggregator: { ...roster.aggregator, url: 'http://example.org' } },
-    ];
-    for (const json of wrong)
-      expect(() => parseRoster(json)).toThrow(expect.objectContaining({ code: 'ROSTER_INVALID' }));
-  });
-
-  test('hash does not depend on the order of members, and does on everything else', () => {
-    const { sites, ...rest } = roster;
-    expect(rosterHash({ sites, ...rest })).toBe(rosterHash(roster));
-    expect(rosterHash({ ...roster, version: 2 })).not.toBe(rosterHash(roster));
-  });
-});
-
-describe('keys and certificate', () => {
-  test('an identity key survives its file, which is private and never replaced', async () => {
+describe('an identity key', () => {
+  test('survives its file, which is private and never replaced', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'veilrisk-key-'));
     try {
       const path = join(directory, 'identity.pem');
@@ -184,37 +153,6 @@ describe('keys and certificate', () => {
       expect(JSON.stringify(key)).toBe(JSON.stringify({ publicKey: key.publicKey }));
     } finally {
       await rm(directory, { recursive: true });
-    }
-  });
-
-  test('the certificate is one other software reads', async () => {
-    const { certificate, key } = await createCertificate(['agg.example.org', '127.0.0.1', '::1', '2001:db8::a']);
-    const parsed = new X509Certificate(certificate);
-    expect(parsed.subjectAltName).toBe(
-      'DNS:agg.example.org, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1, IP Address:2001:DB8:0:0:0:0:0:A',
-    );
-    expect(parsed.verify(parsed.publicKey)).toBe(true);
-    expect(parsed.ca).toBe(false);
-    expect(parsed.keyUsage).toEqual(['1.3.6.1.5.5.7.3.1']);
-    expect(new Date(parsed.validTo).getUTCFullYear() - new Date(parsed.validFrom).getUTCFullYear()).toBe(10);
-    expect(parsed.checkPrivateKey(createPrivateKey(key))).toBe(true);
-    expect(parsed.publicKey.asymmetricKeyDetails).toEqual({ namedCurve: 'prime256v1' });
-    expect(parsed.subject).toBe('CN=Veilrisk aggregator');
-    expect(parsed.subject).toBe(parsed.issuer);
-    const another = new X509Certificate((await createCertificate(['localhost'])).certificate);
-    expect(another.serialNumber).not.toBe(parsed.serialNumber);
-  });
-
-  test('times before 2050 and after are both written so that they can be read', async () => {
-    const { certificate } = await createCertificate(['localhost'], new Date('2045-03-01T12:00:00Z'));
-    const parsed = new X509Certificate(certificate);
-    expect(new Date(parsed.validFrom).toISOString()).toBe('2045-03-01T11:00:00.000Z');
-    expect(new Date(parsed.validTo).toISOString()).toBe('2055-03-01T11:00:00.000Z');
-  });
-
-  test('a certificate is for DNS names and addresses only', async () => {
-    for (const host of ['', 'a b', 'fe80::1%eth0', '::ffff:1.2.3.4', 'https://a.example', '-a']) {
-      await expect(createCertificate([host])).rejects.toMatchObject({ code: 'ROSTER_INVALID', where: 'host' });
     }
   });
 });

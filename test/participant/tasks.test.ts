@@ -44,7 +44,7 @@ beforeEach(() => {
     return { accepted: true };
   };
   // Nobody listens there: a task that passed its checks would fail with a code of the network, not of the check.
-  const connection = connect(consortium.roster, 'https://127.0.0.1:1');
+  const connection = connect(consortium.roster, 'https://127.0.0.1:1', consortium.sites[0].key);
   const plans = new Map([[plan.id, { plan, planHash: hash, contract }]]);
   session = { party: siteParty(consortium, 0), connection, port: bank, log: quiet, plans };
 });
