@@ -2,47 +2,24 @@
  * The training plan: the public document that fixes, before anything runs, what is released and how noisy it is.
  *
  * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts (contract, consortium, promised
- * loss); nothing in it may be tuned on private data. Limit: family `scorecard`.
+ * loss); nothing in it may be tuned on private data. Limit: family `scorecard`; sgd/plan.ts has the others.
  */
 import { z } from 'zod';
 import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
 import { muFor } from '../privacy/gdp.ts';
+import { checkMembers, planMembers, readPlan } from './planMembers.ts';
 import { unitOf } from './resolution.ts';
-
-const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
 
 const planSchema = z
   .strictObject({
-    format: z.literal('veilrisk-plan/3', { error: 'must be veilrisk-plan/3; no other format is read' }),
-    /** Names this run; the ledger accepts the releases of one id once. */
-    id: z
-      .string()
-      .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, { error: 'must be 1 to 64 of a-z, 0-9, dot, dash, underscore' }),
-    contractHash: digest,
+    ...planMembers,
     family: z.literal('scorecard'),
-    /** `site`: each bank's message is differentially private by itself, whoever reads it. `sum`: only the sum is. */
-    mode: z.enum(['site', 'sum']),
-    sites: z.int().min(1).max(100),
-    /** Fewest banks whose messages make a round. */
-    quorum: z.int().min(1).max(100),
-    /** Mode `sum`: how many sites may show the aggregator their own noise without breaking the promise; else 0. */
-    colluders: z.int().min(0).max(99),
-    /** Mode `sum`: how many sites may be absent from a round; else 0. */
-    dropouts: z.int().min(0).max(99),
-    /** Mode `sum`: shares that reveal a secret of secure aggregation, and sites that must agree on a sum; else 0. */
-    threshold: z.int().min(0).max(100),
-    /** Mode `sum`: sums are made in the integers modulo 2^ringBits; else 0. */
-    ringBits: z.union([z.literal(0), z.int().min(16).max(32)]),
     /** Mode `sum`: exact gradient sums are divided by 2^ringShift and rounded, so that they fit the ring; else 0. */
     ringShift: z.int().min(0).max(16),
     /** Gradient rounds after the count round. */
     rounds: z.int().min(1).max(500),
-    /** Loss per bank and customer of the whole plan. */
-    epsilon: z.number().min(0.01).max(100),
-    delta: z.number().min(1e-12).max(1e-2),
-    maxRecordsPerSubject: z.int().min(1).max(1000),
     /** Fields of the contract, K: each record sets exactly one bin of each. */
     fields: z.int().min(1).max(4096),
     /** p of the residual grid 2^-p. */
@@ -64,53 +41,18 @@ const planSchema = z
         bins: z.literal(64),
       })
       .nullable(),
-    roundDeadlineMs: z.int().min(100).max(86_400_000),
   })
-  .refine((plan) => plan.quorum <= plan.sites, { path: ['quorum'], error: 'must not exceed sites' })
-  .refine((plan) => plan.mode === 'sum' || plan.colluders === 0, { path: ['colluders'], error: 'is for mode sum only' })
-  .refine((plan) => plan.mode === 'sum' || plan.dropouts === 0, { path: ['dropouts'], error: 'is for mode sum only' })
-  .refine((plan) => plan.colluders + plan.dropouts < plan.sites, {
-    path: ['colluders'],
-    error: 'must leave at least one site whose noise is there and secret: colluders + dropouts < sites',
-  })
-  // With fewer the sum would carry less noise than planned; with more no site could be absent.
-  .refine((plan) => plan.mode === 'site' || plan.quorum === plan.sites - plan.dropouts, {
-    path: ['quorum'],
-    error: 'must be sites - dropouts in mode sum',
-  })
-  .refine((plan) => plan.mode === 'sum' || (plan.threshold === 0 && plan.ringBits === 0 && plan.ringShift === 0), {
-    path: ['threshold'],
-    error: 'is, like ringBits and ringShift, for mode sum only',
-  })
-  .refine((plan) => plan.mode === 'site' || (plan.threshold >= 2 && plan.threshold > Math.floor(plan.sites / 2)), {
-    path: ['threshold'],
-    error: 'must be more than half of the sites in mode sum',
-  })
-  .refine((plan) => plan.threshold <= plan.quorum, {
-    path: ['threshold'],
-    error: 'must not exceed the quorum: with fewer sites nothing could be unmasked',
-  })
-  .refine((plan) => plan.mode === 'site' || plan.colluders < plan.threshold, {
-    path: ['colluders'],
-    error: 'must be below the threshold: so many together open every secret',
-  })
-  .refine((plan) => plan.mode === 'site' || plan.ringBits >= 16, { path: ['ringBits'], error: 'must be 16 to 32' });
+  .superRefine(checkMembers)
+  .refine((plan) => plan.mode === 'sum' || plan.ringShift === 0, {
+    path: ['ringShift'],
+    error: 'is for mode sum only',
+  });
 
 export type TrainingPlan = z.infer<typeof planSchema>;
 
 /** Reads a plan from outside. @throws LearningError TRAINING_INPUT with one issue per rule broken. */
 export function parsePlan(json: unknown): TrainingPlan {
-  const parsed = planSchema.safeParse(json);
-  if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map((issue) => ({
-    field: issue.path.length === 0 ? '(document)' : issue.path.map(String).join('.'),
-    rule: issue.message,
-  }));
-  throw new LearningError('TRAINING_INPUT', `The training plan is not valid: ${issues[0].field}: ${issues[0].rule}`, {
-    where: issues[0].field,
-    fix: 'Correct the plan document; every field is described in src/learning/plan.ts.',
-    issues,
-  });
+  return readPlan(planSchema, json, 'src/learning/plan.ts');
 }
 
 /** How residuals become integers: round(r 2^residualBits), clipped to [-residualLimit, residualLimit]. */
