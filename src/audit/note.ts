@@ -31,20 +31,23 @@ export interface LogSigner {
   sign(bytes: Uint8Array): Promise<Uint8Array>;
 }
 
-export function encodeVerifierKey(name: string, publicKey: Uint8Array): string {
-  return `${name}+${bytesToHex(keyId(name, publicKey))}+${toBase64(concatBytes(Uint8Array.of(ED25519), publicKey))}`;
+/** @param algorithm type byte of the key: 0x01 signs notes, 0x04 cosigns checkpoints (cosignature.ts). */
+export function encodeVerifierKey(name: string, publicKey: Uint8Array, algorithm = ED25519): string {
+  const id = keyId(name, publicKey, algorithm);
+  return `${name}+${bytesToHex(id)}+${toBase64(concatBytes(Uint8Array.of(algorithm), publicKey))}`;
 }
 
-/** @throws AuditError AUDIT_NOTE_MALFORMED. */
-export function parseVerifierKey(text: string): VerifierKey {
+/** @throws AuditError AUDIT_NOTE_MALFORMED, also for a key of another algorithm. */
+export function parseVerifierKey(text: string, algorithm = ED25519): VerifierKey {
   // The name holds no plus sign, but base64 may.
   const match = /^([^+\s]+)\+([0-9a-f]{8})\+(\S+)$/.exec(text);
   const key = match === null ? null : fromBase64(match[3]);
-  if (match === null || key === null || key.length !== 33 || key[0] !== ED25519) {
-    throw malformed('The verifier key is not of the form name+id+key with an Ed25519 key.', 'verifier key');
+  if (match === null || key === null || key.length !== 33 || key[0] !== algorithm) {
+    const type = algorithm === ED25519 ? 'an Ed25519 key' : `a key of type ${algorithm}`;
+    throw malformed(`The verifier key is not of the form name+id+key with ${type}.`, 'verifier key');
   }
   const publicKey = key.slice(1);
-  const id = keyId(match[1], publicKey);
+  const id = keyId(match[1], publicKey, algorithm);
   if (bytesToHex(id) !== match[2]) throw malformed('The verifier key does not match its own id.', 'verifier key');
   return { name: match[1], id, publicKey };
 }
@@ -68,11 +71,28 @@ export async function signNote(text: string, signer: LogSigner): Promise<string>
   checkText(text);
   const { id, name } = parseVerifierKey(signer.verifierKey);
   const signature = await signer.sign(utf8(text));
-  return `${text}\n— ${name} ${toBase64(concatBytes(id, signature))}\n`;
+  return `${text}\n${signatureLine(name, concatBytes(id, signature))}\n`;
+}
+
+/** Without its newline. */
+export const signatureLine = (name: string, blob: Uint8Array): string => `— ${name} ${toBase64(blob)}`;
+
+export interface NoteSignature {
+  name: string;
+  /** 4 bytes of key id, then what the key's algorithm says. */
+  blob: Uint8Array;
+}
+
+/** @throws AuditError AUDIT_NOTE_MALFORMED. */
+export function parseSignatureLine(line: string): NoteSignature {
+  const match = /^— ([^+\s]+) (\S+)$/u.exec(line);
+  const blob = match === null ? null : fromBase64(match[2]);
+  if (match === null || blob === null || blob.length < 5) throw malformed('A signature line is malformed.');
+  return { name: match[1], blob };
 }
 
 /** The text of a note, unverified. @throws AuditError AUDIT_NOTE_MALFORMED. */
-export function openNote(note: string): { text: string; signatures: { name: string; blob: Uint8Array }[] } {
+export function openNote(note: string): { text: string; signatures: NoteSignature[] } {
   if (note.length > MAX_NOTE_CHARACTERS) throw malformed('The note is too long.');
   const end = note.lastIndexOf('\n\n');
   if (end < 0 || !note.endsWith('\n')) throw malformed('The note has no signatures.');
@@ -80,13 +100,7 @@ export function openNote(note: string): { text: string; signatures: { name: stri
   checkText(text);
   const lines = note.slice(end + 2, -1).split('\n');
   if (lines.length > MAX_SIGNATURES) throw malformed('The note has too many signatures.');
-  const signatures = lines.map((line) => {
-    const match = /^— ([^+\s]+) (\S+)$/u.exec(line);
-    const blob = match === null ? null : fromBase64(match[2]);
-    if (match === null || blob === null || blob.length < 5) throw malformed('A signature line is malformed.');
-    return { name: match[1], blob };
-  });
-  return { text, signatures };
+  return { text, signatures: lines.map(parseSignatureLine) };
 }
 
 /**
@@ -95,19 +109,28 @@ export function openNote(note: string): { text: string; signatures: { name: stri
  */
 export async function verifyNote(note: string, key: VerifierKey): Promise<string> {
   const { text, signatures } = openNote(note);
-  const mine = signatures.filter(({ name, blob }) => name === key.name && equalBytes(blob.slice(0, 4), key.id));
+  const mine = signatures.filter((signature) => isBy(signature, key));
   if (mine.length === 0) throw unsigned(`The note is not signed by the key of ${key.name}.`);
-  const verifier = await crypto.subtle.importKey('raw', asBuffer(key.publicKey), 'Ed25519', false, ['verify']);
   for (const { blob } of mine) {
-    if (!(await crypto.subtle.verify('Ed25519', verifier, asBuffer(blob.slice(4)), asBuffer(utf8(text))))) {
+    if (!(await verifyEd25519(key.publicKey, utf8(text), blob.slice(4)))) {
       throw unsigned(`The signature of ${key.name} is wrong.`);
     }
   }
   return text;
 }
 
-function keyId(name: string, publicKey: Uint8Array): Uint8Array {
-  return sha256(concatBytes(utf8(`${name}\n`), Uint8Array.of(ED25519), publicKey)).slice(0, 4);
+/** Whether a signature line names this key. */
+export function isBy({ name, blob }: NoteSignature, key: VerifierKey): boolean {
+  return name === key.name && equalBytes(blob.slice(0, 4), key.id);
+}
+
+export async function verifyEd25519(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): Promise<boolean> {
+  const key = await crypto.subtle.importKey('raw', asBuffer(publicKey), 'Ed25519', false, ['verify']);
+  return crypto.subtle.verify('Ed25519', key, asBuffer(signature), asBuffer(bytes));
+}
+
+function keyId(name: string, publicKey: Uint8Array, algorithm: number): Uint8Array {
+  return sha256(concatBytes(utf8(`${name}\n`), Uint8Array.of(algorithm), publicKey)).slice(0, 4);
 }
 
 function checkText(text: string): void {
