@@ -127,3 +127,20 @@ export type AuditEntry = Prisma.AuditEntryModel
  * modify it makes the node refuse to append or the log fail to verify.
  */
 export type AuditHead = Prisma.AuditHeadModel
+/**
+ * Model AuditCosignature
+ * A witness's signature of a checkpoint of this log. Append-only. Not trusted: each is verified again when it is used;
+ * who can delete one makes the log look less witnessed than it is.
+ */
+export type AuditCosignature = Prisma.AuditCosignatureModel
+/**
+ * Model WitnessHead
+ * The newest head of another party's log that was accepted and cosigned; one row a log. Trusted: who can set a row
+ * back makes this witness cosign a second story.
+ */
+export type WitnessHead = Prisma.WitnessHeadModel
+/**
+ * Model WitnessEvidence
+ * Two signed heads of one log that do not continue each other. Append-only.
+ */
+export type WitnessEvidence = Prisma.WitnessEvidenceModel

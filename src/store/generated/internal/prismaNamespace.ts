@@ -411,7 +411,10 @@ export const ModelName = {
   EncryptionKey: 'EncryptionKey',
   ApiKey: 'ApiKey',
   AuditEntry: 'AuditEntry',
-  AuditHead: 'AuditHead'
+  AuditHead: 'AuditHead',
+  AuditCosignature: 'AuditCosignature',
+  WitnessHead: 'WitnessHead',
+  WitnessEvidence: 'WitnessEvidence'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -427,7 +430,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "revealedSum" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "apiKey" | "auditEntry" | "auditHead"
+    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "revealedSum" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "apiKey" | "auditEntry" | "auditHead" | "auditCosignature" | "witnessHead" | "witnessEvidence"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1541,6 +1544,228 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    AuditCosignature: {
+      payload: Prisma.$AuditCosignaturePayload<ExtArgs>
+      fields: Prisma.AuditCosignatureFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.AuditCosignatureFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.AuditCosignatureFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        findFirst: {
+          args: Prisma.AuditCosignatureFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.AuditCosignatureFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        findMany: {
+          args: Prisma.AuditCosignatureFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        create: {
+          args: Prisma.AuditCosignatureCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        createMany: {
+          args: Prisma.AuditCosignatureCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.AuditCosignatureCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        delete: {
+          args: Prisma.AuditCosignatureDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        update: {
+          args: Prisma.AuditCosignatureUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        deleteMany: {
+          args: Prisma.AuditCosignatureDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.AuditCosignatureUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.AuditCosignatureUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        upsert: {
+          args: Prisma.AuditCosignatureUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        aggregate: {
+          args: Prisma.AuditCosignatureAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateAuditCosignature>
+        }
+        groupBy: {
+          args: Prisma.AuditCosignatureGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditCosignatureGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.AuditCosignatureCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditCosignatureCountAggregateOutputType> | number
+        }
+      }
+    }
+    WitnessHead: {
+      payload: Prisma.$WitnessHeadPayload<ExtArgs>
+      fields: Prisma.WitnessHeadFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.WitnessHeadFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.WitnessHeadFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        findFirst: {
+          args: Prisma.WitnessHeadFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.WitnessHeadFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        findMany: {
+          args: Prisma.WitnessHeadFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        create: {
+          args: Prisma.WitnessHeadCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        createMany: {
+          args: Prisma.WitnessHeadCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.WitnessHeadCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        delete: {
+          args: Prisma.WitnessHeadDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        update: {
+          args: Prisma.WitnessHeadUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        deleteMany: {
+          args: Prisma.WitnessHeadDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.WitnessHeadUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.WitnessHeadUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        upsert: {
+          args: Prisma.WitnessHeadUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        aggregate: {
+          args: Prisma.WitnessHeadAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateWitnessHead>
+        }
+        groupBy: {
+          args: Prisma.WitnessHeadGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessHeadGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.WitnessHeadCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessHeadCountAggregateOutputType> | number
+        }
+      }
+    }
+    WitnessEvidence: {
+      payload: Prisma.$WitnessEvidencePayload<ExtArgs>
+      fields: Prisma.WitnessEvidenceFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.WitnessEvidenceFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.WitnessEvidenceFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        findFirst: {
+          args: Prisma.WitnessEvidenceFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.WitnessEvidenceFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        findMany: {
+          args: Prisma.WitnessEvidenceFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        create: {
+          args: Prisma.WitnessEvidenceCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        createMany: {
+          args: Prisma.WitnessEvidenceCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.WitnessEvidenceCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        delete: {
+          args: Prisma.WitnessEvidenceDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        update: {
+          args: Prisma.WitnessEvidenceUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        deleteMany: {
+          args: Prisma.WitnessEvidenceDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.WitnessEvidenceUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.WitnessEvidenceUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        upsert: {
+          args: Prisma.WitnessEvidenceUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        aggregate: {
+          args: Prisma.WitnessEvidenceAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateWitnessEvidence>
+        }
+        groupBy: {
+          args: Prisma.WitnessEvidenceGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessEvidenceGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.WitnessEvidenceCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessEvidenceCountAggregateOutputType> | number
+        }
+      }
+    }
   }
 } & {
   other: {
@@ -1770,6 +1995,44 @@ export const AuditHeadScalarFieldEnum = {
 } as const
 
 export type AuditHeadScalarFieldEnum = (typeof AuditHeadScalarFieldEnum)[keyof typeof AuditHeadScalarFieldEnum]
+
+
+export const AuditCosignatureScalarFieldEnum = {
+  witness: 'witness',
+  size: 'size',
+  checkpoint: 'checkpoint',
+  line: 'line',
+  receivedAt: 'receivedAt'
+} as const
+
+export type AuditCosignatureScalarFieldEnum = (typeof AuditCosignatureScalarFieldEnum)[keyof typeof AuditCosignatureScalarFieldEnum]
+
+
+export const WitnessHeadScalarFieldEnum = {
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  size: 'size',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type WitnessHeadScalarFieldEnum = (typeof WitnessHeadScalarFieldEnum)[keyof typeof WitnessHeadScalarFieldEnum]
+
+
+export const WitnessEvidenceScalarFieldEnum = {
+  digest: 'digest',
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  known: 'known',
+  shown: 'shown',
+  oldSize: 'oldSize',
+  proof: 'proof',
+  reason: 'reason',
+  seenAt: 'seenAt'
+} as const
+
+export type WitnessEvidenceScalarFieldEnum = (typeof WitnessEvidenceScalarFieldEnum)[keyof typeof WitnessEvidenceScalarFieldEnum]
 
 
 export const SortOrder = {
@@ -2095,6 +2358,9 @@ export type GlobalOmitConfig = {
   apiKey?: Prisma.ApiKeyOmit
   auditEntry?: Prisma.AuditEntryOmit
   auditHead?: Prisma.AuditHeadOmit
+  auditCosignature?: Prisma.AuditCosignatureOmit
+  witnessHead?: Prisma.WitnessHeadOmit
+  witnessEvidence?: Prisma.WitnessEvidenceOmit
 }
 
 /* Types for Logging */

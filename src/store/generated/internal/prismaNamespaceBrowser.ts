@@ -65,7 +65,10 @@ export const ModelName = {
   EncryptionKey: 'EncryptionKey',
   ApiKey: 'ApiKey',
   AuditEntry: 'AuditEntry',
-  AuditHead: 'AuditHead'
+  AuditHead: 'AuditHead',
+  AuditCosignature: 'AuditCosignature',
+  WitnessHead: 'WitnessHead',
+  WitnessEvidence: 'WitnessEvidence'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -274,6 +277,44 @@ export const AuditHeadScalarFieldEnum = {
 } as const
 
 export type AuditHeadScalarFieldEnum = (typeof AuditHeadScalarFieldEnum)[keyof typeof AuditHeadScalarFieldEnum]
+
+
+export const AuditCosignatureScalarFieldEnum = {
+  witness: 'witness',
+  size: 'size',
+  checkpoint: 'checkpoint',
+  line: 'line',
+  receivedAt: 'receivedAt'
+} as const
+
+export type AuditCosignatureScalarFieldEnum = (typeof AuditCosignatureScalarFieldEnum)[keyof typeof AuditCosignatureScalarFieldEnum]
+
+
+export const WitnessHeadScalarFieldEnum = {
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  size: 'size',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type WitnessHeadScalarFieldEnum = (typeof WitnessHeadScalarFieldEnum)[keyof typeof WitnessHeadScalarFieldEnum]
+
+
+export const WitnessEvidenceScalarFieldEnum = {
+  digest: 'digest',
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  known: 'known',
+  shown: 'shown',
+  oldSize: 'oldSize',
+  proof: 'proof',
+  reason: 'reason',
+  seenAt: 'seenAt'
+} as const
+
+export type WitnessEvidenceScalarFieldEnum = (typeof WitnessEvidenceScalarFieldEnum)[keyof typeof WitnessEvidenceScalarFieldEnum]
 
 
 export const SortOrder = {
