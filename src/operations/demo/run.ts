@@ -23,6 +23,7 @@ import {
 import { aucOn, bounded, computeBaselines, readLabelled } from './baselines.ts';
 import { type Consortium, startConsortium } from './consortium.ts';
 import { prepareData } from './data.ts';
+import { stageOutage } from './outage.ts';
 import { scoreEverything } from './scoring.ts';
 import { openSupervisor } from './supervisor.ts';
 import { verifyLogs } from './verification.ts';
@@ -60,6 +61,8 @@ export interface DemoResult {
 export const DEMO_CONTRACT = 'demo-transactions';
 const TRAINING_TIMEOUT_MS = 120_000;
 const POLL_MS = 100;
+// How long the others wait for the bank that is killed.
+const ROUND_DEADLINE_MS = 5_000;
 // Little of the model is given for it: the demo shows the evaluation at work. At epsilon 1 its noise hides the AUC of an
 // event as rare as fraud, and the evaluation says so.
 const EVALUATION = { holdout: 0.1, share: 0.1 };
@@ -127,11 +130,20 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
       url: consortium.aggregatorUrl,
     });
     const expectedRows = data.banks.reduce((sum, { rows }) => sum + rows, 0);
-    const wishes = { contract, epsilon: options.epsilon, delta: options.delta, expectedRows, evaluation: EVALUATION };
+    const wishes = {
+      ...{ contract, epsilon: options.epsilon, delta: options.delta, expectedRows, evaluation: EVALUATION },
+      roundDeadlineMs: ROUND_DEADLINE_MS,
+    };
     const plan = writePlan(operator.roster, wishes);
     for (const line of describePlan(plan)) view.note(line);
     const { planId } = await propose(operator, plan, contract);
+    const last = consortium.banks[consortium.banks.length - 1];
+    const mayDrop = plan.mode === 'sum' ? plan.dropouts > 0 : plan.quorum < plan.sites;
+    const outage = mayDrop
+      ? stageOutage(consortium, last, { planId, round: Math.ceil(plan.rounds / 3), view })
+      : { over: Promise.resolve() };
     const signed = await follow(planId, plan.rounds);
+    await outage.over;
     const model = parseScorecard(signed.model, contract);
     await writeFile(join(keepsakes, 'model.json'), `${JSON.stringify(signed, null, 2)}\n`);
     await copyFile(consortium.rosterFile, join(keepsakes, 'roster.json'));
