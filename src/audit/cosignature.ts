@@ -20,6 +20,8 @@ import {
 
 const COSIGNATURE = 0x04;
 const TIME_BYTES = 8;
+/** The last second that ISO 8601 writes with four digits of year. */
+const LATEST = 253_402_300_799n;
 const BLOB_BYTES = 4 + TIME_BYTES + 64;
 
 /** Signs cosignatures. The private key stays with whoever implements it. */
@@ -107,7 +109,7 @@ export async function verifyWitnesses(note: string, keys: readonly VerifierKey[]
 async function timeOf(text: string, blob: Uint8Array, key: VerifierKey): Promise<number> {
   if (blob.length !== BLOB_BYTES) throw invalid('It has the wrong length.', key.name);
   const time = new DataView(blob.buffer, blob.byteOffset).getBigUint64(4);
-  if (time > BigInt(Number.MAX_SAFE_INTEGER)) throw invalid('Its time is out of range.', key.name);
+  if (time > LATEST) throw invalid('Its time is out of range.', key.name);
   const signed = cosignedBytes(text, Number(time));
   if (!(await verifyEd25519(key.publicKey, signed, blob.slice(4 + TIME_BYTES)))) {
     throw invalid('Its signature is wrong.', key.name);

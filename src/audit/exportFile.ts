@@ -11,7 +11,11 @@ export interface ExportHeader {
   verifierKey: string;
   /** Signed note. */
   checkpoint: string;
+  /** Older notes of the same log, each with the cosignature lines of witnesses. */
+  witnessed: readonly string[];
 }
+
+const MAX_WITNESSED = 200;
 
 export interface ExportedEntry {
   index: number;
@@ -21,8 +25,10 @@ export interface ExportedEntry {
 }
 
 /** First line, without its newline. */
-export function headerLine({ origin, verifierKey, checkpoint }: ExportHeader): string {
-  return JSON.stringify({ format: EXPORT_FORMAT, origin, verifierKey, checkpoint });
+export function headerLine(header: Omit<ExportHeader, 'witnessed'> & Partial<ExportHeader>): string {
+  const { origin, verifierKey, checkpoint, witnessed = [] } = header;
+  const some = witnessed.length === 0 ? {} : { witnessed };
+  return JSON.stringify({ format: EXPORT_FORMAT, origin, verifierKey, checkpoint, ...some });
 }
 
 /** `INDEX HEX JSON`, without its newline. */
@@ -43,12 +49,16 @@ export function parseHeader(line: string): ExportHeader {
   if (header === null || typeof header !== 'object' || header.format !== EXPORT_FORMAT) {
     throw malformed(`The first line does not say ${EXPORT_FORMAT}.`, 1);
   }
-  const { origin, verifierKey, checkpoint } = header;
+  const { origin, verifierKey, checkpoint, witnessed = [] } = header;
   if (typeof origin !== 'string' || typeof verifierKey !== 'string' || typeof checkpoint !== 'string') {
     throw malformed('The first line lacks origin, verifierKey or checkpoint.', 1);
   }
-  return { origin, verifierKey, checkpoint };
+  if (!isNotes(witnessed)) throw malformed('The witnessed checkpoints are not a short list of notes.', 1);
+  return { origin, verifierKey, checkpoint, witnessed };
 }
+
+const isNotes = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.length <= MAX_WITNESSED && value.every((note) => typeof note === 'string');
 
 /**
  * The signed note that a kept file speaks of: a bare note, the first line of an export, or a whole export.

@@ -6,8 +6,9 @@
  * show: that the log told everyone the same story (compare checkpoints), or that an entry is true.
  */
 import { AuditError } from '../errors.ts';
-import { equalBytes } from './bytes.ts';
-import { type Checkpoint, verifyCheckpoint } from './checkpoint.ts';
+import { bytesToHex, equalBytes } from './bytes.ts';
+import { type Checkpoint, parseCheckpoint, verifyCheckpoint } from './checkpoint.ts';
+import { type Cosigned, parseWitnessKey, verifyWitnesses } from './cosignature.ts';
 import { type ExportedEntry, type ExportHeader, parseEntryLine, parseHeader } from './exportFile.ts';
 import { parseVerifierKey } from './note.ts';
 import { CompactRange, leafHash } from './tree.ts';
@@ -17,6 +18,16 @@ export interface VerifyOptions {
   key?: string;
   /** A checkpoint of the same log that was kept elsewhere. */
   olderCheckpoint?: string;
+  /** Verifier keys of witnesses, obtained from them, and how many of them must have cosigned. */
+  witnesses?: { keys: readonly string[]; quorum: number };
+}
+
+export interface WitnessedLog {
+  /** That many entries are covered by cosignatures of at least `quorum` of the witnesses. */
+  entries: number;
+  quorum: number;
+  /** Each witness's newest cosignature of this log, and the entries that covers. */
+  by: readonly (Cosigned & { entries: number })[];
 }
 
 export interface LogReport {
@@ -29,6 +40,8 @@ export interface LogReport {
   verifierKey: string;
   /** Size of the older checkpoint the log is consistent with, or null. */
   consistentWith: number | null;
+  /** Null unless witnesses were asked for. */
+  witnessed: WitnessedLog | null;
 }
 
 /**
@@ -44,12 +57,13 @@ export async function verifyLog(
   let header: ExportHeader | undefined;
   let checkpoint: Checkpoint | undefined;
   let checker: RangeChecker | undefined;
+  let witnessed: WitnessedLog | null = null;
   let number = 0;
   for await (const line of lines) {
     number++;
     if (checker === undefined) {
       header = parseHeader(line);
-      ({ checkpoint, checker } = await openCheckpoints(header, options));
+      ({ checkpoint, checker, witnessed } = await openCheckpoints(header, options));
       continue;
     }
     checker.add(parseEntryLine(line, number), `line ${number}`);
@@ -65,6 +79,7 @@ export async function verifyLog(
     keyFrom: options.key === undefined ? 'file' : 'argument',
     verifierKey: options.key ?? header.verifierKey,
     consistentWith: checker.older?.size ?? null,
+    witnessed,
   };
 }
 
@@ -77,22 +92,60 @@ async function openCheckpoints(header: ExportHeader, options: VerifyOptions) {
     });
   }
   const older = options.olderCheckpoint === undefined ? null : await verifyCheckpoint(options.olderCheckpoint, key);
-  return { checkpoint, checker: new RangeChecker(checkpoint, older) };
+  const witnessed: Checkpoint[] = [];
+  for (const note of header.witnessed) witnessed.push(await verifyCheckpoint(note, key));
+  return {
+    checkpoint,
+    checker: new RangeChecker(checkpoint, older, witnessed),
+    witnessed: options.witnesses === undefined ? null : await countWitnesses(header, options.witnesses),
+  };
 }
 
-/** Compares entries, in order, with the hashes that stand beside them and with one or two signed roots. */
+/** Whose cosignatures stand under the notes of the header; those are compared with the entries by the checker. */
+async function countWitnesses(
+  { checkpoint, witnessed }: ExportHeader,
+  { keys, quorum }: { keys: readonly string[]; quorum: number },
+): Promise<WitnessedLog> {
+  const newest = new Map<string, Cosigned & { entries: number }>();
+  for (const text of keys) {
+    const key = parseWitnessKey(text);
+    for (const note of [checkpoint, ...witnessed]) {
+      const entries = parseCheckpoint(note).size;
+      const owner = bytesToHex(key.publicKey);
+      for (const cosigned of await verifyWitnesses(note, [key], 0)) {
+        if (entries >= (newest.get(owner)?.entries ?? 0)) newest.set(owner, { ...cosigned, entries });
+      }
+    }
+  }
+  const by = [...newest.values()].sort((a, b) => b.entries - a.entries);
+  if (by.length < quorum) {
+    throw new AuditError('AUDIT_SIGNATURE_INVALID', `${by.length} of the ${quorum} witnesses required cosigned it.`, {
+      where: 'witness quorum',
+      fix: 'Export the log again once more witnesses have seen it, or compare their keys with those they give.',
+    });
+  }
+  // A witness of more entries has seen that they continue the fewer.
+  return { entries: quorum === 0 ? 0 : by[quorum - 1].entries, quorum, by };
+}
+
+/** Compares entries, in order, with the hashes that stand beside them and with the signed roots there are. */
 export class RangeChecker {
   readonly older: Checkpoint | null;
   readonly #checkpoint: Checkpoint;
+  readonly #earlier: { size: number; root: Uint8Array; name: string }[];
   readonly #range = CompactRange.empty();
 
-  constructor(checkpoint: Checkpoint, older: Checkpoint | null = null) {
+  constructor(checkpoint: Checkpoint, older: Checkpoint | null = null, witnessed: readonly Checkpoint[] = []) {
     this.#checkpoint = checkpoint;
     this.older = older;
-    if (older !== null && older.size > checkpoint.size) {
-      throw tampered(`the log had ${older.size} entries and now has ${checkpoint.size}`, 'checkpoint');
+    this.#earlier = witnessed.map(({ size, root }) => ({ size, root, name: 'witnessed checkpoint' }));
+    if (older !== null) this.#earlier.push({ size: older.size, root: older.root, name: 'older checkpoint' });
+    for (const { size } of this.#earlier) {
+      if (size > checkpoint.size) {
+        throw tampered(`the log had ${size} entries and now has ${checkpoint.size}`, 'checkpoint');
+      }
     }
-    this.#checkOlder();
+    this.#checkEarlier();
   }
 
   /** @throws AuditError AUDIT_LOG_TAMPERED at the first entry that does not fit. */
@@ -107,7 +160,7 @@ export class RangeChecker {
       const suspects = index % 2 === 0 ? `entry ${index}` : `entry ${index} or ${index - 1}`;
       throw tampered(`${suspects} was changed`, where);
     }
-    this.#checkOlder();
+    this.#checkEarlier();
   }
 
   /** @throws AuditError AUDIT_LOG_TAMPERED unless exactly the signed entries were added. */
@@ -119,10 +172,11 @@ export class RangeChecker {
     throw tampered(`entries were changed together with their hashes${from}: the signed root is another`, where);
   }
 
-  #checkOlder(): void {
-    if (this.older === null || this.#range.size !== this.older.size) return;
-    if (equalBytes(this.#range.root(), this.older.root)) return;
-    throw tampered(`an entry before ${this.older.size} was changed since the older checkpoint`, 'older checkpoint');
+  #checkEarlier(): void {
+    for (const { size, root, name } of this.#earlier) {
+      if (this.#range.size !== size || equalBytes(this.#range.root(), root)) continue;
+      throw tampered(`an entry before ${size} was changed since the ${name}`, name);
+    }
   }
 }
 

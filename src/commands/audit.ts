@@ -1,7 +1,9 @@
 /** `veilrisk audit`: take the log out, verify it anywhere, check it where it is. */
 import type { Command } from 'commander';
+import { compareFiles } from '../operations/compareCheckpoints.ts';
 import type { NodeFlags, OpenNode } from '../operations/context.ts';
 import { checkLog, exportLog, verifyLogFile } from '../operations/verifyLog.ts';
+import { integerOption } from './options.ts';
 
 /** @param openNode opens the node of the flags; closed again when the verb ends. `verify` opens none. */
 export function registerAudit(program: Command, openNode: OpenNode): void {
@@ -40,7 +42,9 @@ Examples:
       '--checkpoint <file>',
       'an older export of the same log, its first line, or a signed note: nothing before it was changed',
     )
-    .option('--json', 'print {origin, size, verified, root, verifierKey, keyFrom, consistentWith} as JSON')
+    .option('--witness <vkey>', 'verifier key of a witness that must have cosigned; once for each', collected, [])
+    .option('--witness-quorum <count>', 'how many of them must have (default: all)', integerOption)
+    .option('--json', 'print {origin, size, verified, root, verifierKey, keyFrom, consistentWith, witnessed} as JSON')
     .addHelpText(
       'after',
       `
@@ -48,10 +52,13 @@ Ends with an error that names the first bad line when the log was changed, cut o
 
 Examples:
   $ veilrisk audit verify bank-a.log
-  $ veilrisk audit verify bank-a.log --key 'bank-a/audit+1a2b3c4d+AbC...' --checkpoint january.checkpoint`,
+  $ veilrisk audit verify bank-a.log --key 'bank-a/audit+1a2b3c4d+AbC...' --checkpoint january.checkpoint
+  $ veilrisk audit verify aggregator.log --key 'demo/aggregator/log+...' \\
+      --witness 'bank-a/witness+...' --witness 'bank-b/witness+...' --witness 'bank-c/witness+...' --witness-quorum 2`,
     )
-    .action(async (path: string, flags: { key?: string; checkpoint?: string; json?: boolean }) => {
-      const report = await verifyLogFile({ path, key: flags.key, checkpointPath: flags.checkpoint });
+    .action(async (path: string, flags: VerifyFlags) => {
+      const { key, checkpoint: checkpointPath, witness: witnessKeys, witnessQuorum } = flags;
+      const report = await verifyLogFile({ path, key, checkpointPath, witnessKeys, witnessQuorum });
       if (flags.json) {
         process.stdout.write(`${JSON.stringify(report)}\n`);
         return;
@@ -61,12 +68,44 @@ Examples:
       if (consistentWith !== null) {
         process.stdout.write(`The first ${consistentWith} entries are those of the older checkpoint.\n`);
       }
+      const { witnessed } = report;
+      if (witnessed !== null) {
+        for (const { name, entries, time } of witnessed.by) {
+          process.stdout.write(`${name} cosigned ${entries} entries at ${time}\n`);
+        }
+        const { quorum, entries } = witnessed;
+        process.stdout.write(`The first ${entries} entries were seen by at least ${quorum} of these witnesses.\n`);
+      }
       if (keyFrom === 'file') {
         process.stdout.write(
           'The key was taken from the file itself: this shows that the file is whole, not who signed it. ' +
             'Give --key to show both.\n',
         );
       }
+    });
+
+  audit
+    .command('compare')
+    .description('compare two checkpoints of one log that different readers were given')
+    .argument('<a>', 'a signed note, an export or its first line; or, alone, the equivocation-*.json of a witness')
+    .argument('[b]', 'another one')
+    .option('--key <vkey>', 'verifier key of the log, obtained by another way; without it nothing is proven')
+    .option('--json', 'print {origin, comparison, verified, a, b} as JSON')
+    .addHelpText(
+      'after',
+      `
+Two checkpoints of one size with different roots, both signed, prove that the log told two stories.
+
+Exit codes: 0 equal, 3 undecided (different sizes), 4 equivocation, 1 a signature or file is wrong, 2 wrong usage.
+
+Examples:
+  $ veilrisk audit compare from-bank-a.checkpoint from-bank-b.checkpoint --key 'demo/aggregator/log+...'
+  $ veilrisk audit compare .veilrisk/node/equivocation-1f0c77aa.json --key 'demo/aggregator/log+...'`,
+    )
+    .action(async (a: string, b: string | undefined, flags: { key?: string; json?: boolean }) => {
+      const report = await compareFiles({ a, b, key: flags.key });
+      process.exitCode = COMPARISON_EXIT[report.comparison];
+      process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : comparisonText(report));
     });
 
   nodeFlags(audit.command('fsck'))
@@ -91,6 +130,32 @@ Example:
       }
     });
 }
+
+const COMPARISON_EXIT = { equal: 0, undecided: 3, equivocation: 4 } as const;
+
+function comparisonText({ origin, comparison, verified, a, b }: Awaited<ReturnType<typeof compareFiles>>): string {
+  const roots = `${origin}\n  ${a.size} entries, root ${a.root}\n  ${b.size} entries, root ${b.root}\n`;
+  const said = {
+    equal: 'The checkpoints are the same: both readers were shown one log up to there.\n',
+    undecided:
+      'The checkpoints have different sizes. To compare them, verify an export with the smaller one: ' +
+      '`veilrisk audit verify FILE --checkpoint SMALLER`.\n',
+    equivocation: verified
+      ? 'PROOF OF EQUIVOCATION: the log signed two different roots of one size.\n'
+      : 'The roots of one size differ. Give --key: without verified signatures this proves nothing.\n',
+  };
+  return roots + said[comparison];
+}
+
+interface VerifyFlags {
+  key?: string;
+  checkpoint?: string;
+  witness: string[];
+  witnessQuorum?: number;
+  json?: boolean;
+}
+
+const collected = (value: string, earlier: string[]): string[] => [...earlier, value];
 
 function nodeFlags(command: Command): Command {
   return command

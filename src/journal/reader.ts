@@ -10,6 +10,8 @@ import { type ExportedEntry, entryLine, headerLine } from '../audit/exportFile.t
 import { type LogSigner, parseVerifierKey } from '../audit/note.ts';
 import { RangeChecker } from '../audit/verifyLog.ts';
 import { mapped } from '../database/failures.ts';
+import { witnessedNotes } from './cosignatures.ts';
+import { writeExport } from './exportFile.ts';
 import { type LogKeeper, type Queryable, readHeadRow, tampered } from './head.ts';
 import { Sequencer } from './sequencer.ts';
 
@@ -30,6 +32,8 @@ export interface JournalReader {
   entries(from: number, to: number): AsyncGenerator<ExportedEntry>;
   /** The lines of an export of the log as it is now (audit/FORMAT.md). */
   exportLines(): AsyncGenerator<string>;
+  /** Writes those lines to a file, which appears complete or not at all. Returns the number of entries. */
+  exportTo(path: string): Promise<number>;
   /** Recomputes everything from the rows. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */
   fsck(): Promise<LogHead>;
 }
@@ -41,16 +45,21 @@ export function readJournal(
   { origin, verifierKey }: Pick<LogSigner, 'origin' | 'verifierKey'>,
 ): JournalReader {
   const key = parseVerifierKey(verifierKey);
-  return {
+  const reader: JournalReader = {
     origin,
     verifierKey,
     head: () => mapped(readHeadRow(pool)),
     entries: (from, to) => readEntries(pool, from, to),
     async *exportLines() {
       const { size, checkpoint } = await mapped(readHeadRow(pool));
-      yield headerLine({ origin, verifierKey, checkpoint });
+      const notes = await mapped(witnessedNotes(pool, size));
+      // Those who cosigned the newest checkpoint stand under it.
+      const newest = notes.find((note) => note.startsWith(checkpoint));
+      const witnessed = notes.filter((note) => note !== newest);
+      yield headerLine({ origin, verifierKey, checkpoint: newest ?? checkpoint, witnessed });
       for await (const entry of readEntries(pool, 0, size)) yield entryLine(entry);
     },
+    exportTo: async (path) => (await writeExport(path, reader.exportLines())) - 1,
     async fsck() {
       const client = await mapped(pool.connect());
       try {
@@ -81,6 +90,7 @@ export function readJournal(
       }
     },
   };
+  return reader;
 }
 
 /**

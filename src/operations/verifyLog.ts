@@ -2,11 +2,11 @@
  * The audit log as a file: export it from a node, and verify it offline, with neither database nor network.
  */
 import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { bytesToHex } from '../audit/bytes.ts';
 import { checkpointOf } from '../audit/exportFile.ts';
 import { verifyLog } from '../audit/verifyLog.ts';
-import { AuditError } from '../errors.ts';
+import { AuditError, RequestError } from '../errors.ts';
 import type { NodeContext } from './context.ts';
 
 export interface VerifyLogOptions {
@@ -16,6 +16,9 @@ export interface VerifyLogOptions {
   key?: string | undefined;
   /** File with an older checkpoint of the same log: a signed note, the first line of an export, or a whole export. */
   checkpointPath?: string | undefined;
+  /** Verifier keys of witnesses, and how many of them must have cosigned; default all. */
+  witnessKeys?: readonly string[] | undefined;
+  witnessQuorum?: number | undefined;
 }
 
 export interface VerifiedLog {
@@ -30,52 +33,47 @@ export interface VerifiedLog {
   keyFrom: 'argument' | 'file';
   /** Size of the older checkpoint, if one was given. */
   consistentWith: number | null;
+  /** What the witnesses cover, if they were asked for. */
+  witnessed: { entries: number; quorum: number; by: { name: string; entries: number; time: string }[] } | null;
 }
 
 // A canonical entry has at most 65,535 bytes, its line some 90 more.
 const MAX_LINE_BYTES = 1 << 17;
 // A note is short: three lines and a line for each signature.
 const MAX_HEADER_BYTES = 1 << 20;
-const WRITE_BYTES = 1 << 16;
 const NEWLINE = 0x0a;
 
 /** @throws AuditError naming the first bad line. */
-export async function verifyLogFile({ path, key, checkpointPath }: VerifyLogOptions): Promise<VerifiedLog> {
+export async function verifyLogFile(options: VerifyLogOptions): Promise<VerifiedLog> {
+  const { path, key, checkpointPath, witnessKeys: keys = [] } = options;
+  const quorum = options.witnessQuorum ?? keys.length;
+  if (quorum > keys.length) {
+    throw new RequestError('USAGE', 'there are fewer witnesses than the quorum', {
+      where: '--witness-quorum',
+      fix: 'give the verifier key of each witness with --witness',
+    });
+  }
   const olderCheckpoint = checkpointPath === undefined ? undefined : await readCheckpoint(checkpointPath);
   const report = await verifyLog(linesOf(path), {
     ...(key !== undefined && { key }),
     ...(olderCheckpoint !== undefined && { olderCheckpoint }),
+    ...(keys.length > 0 && { witnesses: { keys, quorum } }),
   });
   const { origin, entries, root, verifierKey, keyFrom, consistentWith } = report;
-  return { origin, size: entries, verified: entries, root: bytesToHex(root), verifierKey, keyFrom, consistentWith };
+  const dated = ({ time, ...rest }: { name: string; time: number; entries: number }) => ({
+    ...rest,
+    time: new Date(time * 1_000).toISOString(),
+  });
+  const witnessed = report.witnessed === null ? null : { ...report.witnessed, by: report.witnessed.by.map(dated) };
+  return {
+    ...{ origin, size: entries, verified: entries, root: bytesToHex(root), verifierKey, keyFrom, consistentWith },
+    witnessed,
+  };
 }
 
 /** Writes the whole log to `path`; the file appears complete or not at all. Returns the number of entries. */
-export async function exportLog({ store }: Pick<NodeContext, 'store'>, path: string): Promise<number> {
-  const partial = `${path}.partial-${process.pid}`;
-  const file = await open(partial, 'w', 0o600).catch((cause) => {
-    throw unreadable(path, 'written', cause);
-  });
-  let lines = 0;
-  try {
-    let waiting = '';
-    for await (const line of store.audit.exportLines()) {
-      waiting += `${line}\n`;
-      lines++;
-      if (waiting.length < WRITE_BYTES) continue;
-      await file.write(waiting);
-      waiting = '';
-    }
-    await file.write(waiting);
-    await file.sync();
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  } finally {
-    await file.close();
-  }
-  await rename(partial, path);
-  return lines - 1;
+export function exportLog({ store }: Pick<NodeContext, 'store'>, path: string): Promise<number> {
+  return store.audit.exportTo(path);
 }
 
 /** Recomputes the log from the rows in the database. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */
@@ -119,25 +117,14 @@ async function* linesOf(path: string): AsyncGenerator<string> {
     }
   } catch (cause) {
     if (cause instanceof AuditError) throw cause;
-    throw unreadable(path, 'read', cause);
+    throw unreadable(path, cause);
   }
   if (restBytes > 0) throw malformed('The last line is cut off: the file was truncated.', number + 1);
 }
 
 /** The checkpoint in the first line or the whole of a file, of which an export may be too large to be read. */
-async function readCheckpoint(path: string): Promise<string> {
-  let start: string;
-  try {
-    const file = await open(path, 'r');
-    try {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_HEADER_BYTES), 0, MAX_HEADER_BYTES, 0);
-      start = buffer.toString('utf8', 0, bytesRead);
-    } finally {
-      await file.close();
-    }
-  } catch (cause) {
-    throw unreadable(path, 'read', cause);
-  }
+export async function readCheckpoint(path: string): Promise<string> {
+  const start = await readStart(path);
   try {
     return checkpointOf(start);
   } catch (cause) {
@@ -149,6 +136,21 @@ async function readCheckpoint(path: string): Promise<string> {
   }
 }
 
+/** As much of a file as any note or first line has. @throws AuditError AUDIT_FILE_MALFORMED. */
+export async function readStart(path: string): Promise<string> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_HEADER_BYTES), 0, MAX_HEADER_BYTES, 0);
+      return buffer.toString('utf8', 0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    throw unreadable(path, cause);
+  }
+}
+
 function malformed(message: string, line: number, cause?: unknown): AuditError {
   return new AuditError('AUDIT_FILE_MALFORMED', message, {
     where: `line ${line}`,
@@ -157,8 +159,8 @@ function malformed(message: string, line: number, cause?: unknown): AuditError {
   });
 }
 
-function unreadable(path: string, verb: string, cause: unknown): AuditError {
-  return new AuditError('AUDIT_FILE_MALFORMED', `The file cannot be ${verb}.`, {
+function unreadable(path: string, cause: unknown): AuditError {
+  return new AuditError('AUDIT_FILE_MALFORMED', 'The file cannot be read.', {
     where: path,
     fix: 'Check the path and its permissions.',
     cause,

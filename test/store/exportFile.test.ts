@@ -44,7 +44,7 @@ describe('exported file', () => {
     expect(entries).toBe(3_000);
     const { root } = await node.store.audit.head();
     expect(await verifyLogFile({ path, key: node.signer.verifierKey })).toEqual({
-      ...{ origin: 'bank-a', size: 3_000, verified: 3_000, keyFrom: 'argument', consistentWith: null },
+      ...{ origin: 'bank-a', size: 3_000, verified: 3_000, keyFrom: 'argument', consistentWith: null, witnessed: null },
       verifierKey: node.signer.verifierKey,
       root: Buffer.from(root).toString('hex'),
     });
