@@ -15,6 +15,7 @@ type Register = (program: Command, settings: Settings, openNode: OpenNode) => vo
 const VERBS: Record<string, () => Promise<Register>> = {
   demo: async () => (await import('./commands/demo.ts')).registerDemo,
   simulate: async () => (await import('./commands/simulate.ts')).registerSimulate,
+  'simulate-federation': async () => (await import('./commands/simulateFederation.ts')).registerSimulateFederation,
   contract: async () => (await import('./commands/contract.ts')).registerContract,
   node: async () => {
     const [{ registerNode }, { serveApi }] = await Promise.all([
@@ -27,6 +28,7 @@ const VERBS: Record<string, () => Promise<Register>> = {
     const { registerImport } = await import('./commands/import.ts');
     return (program, _settings, openNode) => registerImport(program, openNode);
   },
+  provision: async () => (await import('./commands/provision.ts')).registerProvision,
   aggregator: async () => (await import('../federated/aggregator/main.ts')).registerAggregator,
   plan: async () => {
     const { registerPlan } = await import('./commands/plan.ts');

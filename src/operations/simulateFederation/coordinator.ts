@@ -8,17 +8,13 @@
  */
 import { decodeHistogram } from '../../../federated/protocol/histogram.ts';
 import { stateHash } from '../../../federated/protocol/weights.ts';
-import type { EpochContext } from '../../../federated/secagg/epoch.ts';
 import { VeilriskError } from '../../errors.ts';
 import { sumOf } from '../../learning/train.ts';
 import type { CoordinatorOptions } from './coordination.ts';
 import { Attempt, type EpochRecord, newEpoch } from './desk.ts';
 import { type Message, open, type Phase, type TaskInit } from './messages.ts';
-import type { Observer } from './observer.ts';
 import { type Step, Steps } from './steps.ts';
 import { agreementTask, epochTask, keysTask, revealTask, roundTask, sharesTask } from './tasks.ts';
-import type { VirtualClock } from './virtualClock.ts';
-import type { Workload } from './workload.ts';
 
 /** How often a step below quorum is opened again, and a masked sum is attempted again. */
 const MAX_REPETITIONS = 3;
@@ -154,7 +150,9 @@ export class Coordinator {
     };
     this.#sum = new Attempt(epochContext(epoch.number), quorum, epoch, sum);
     const task = roundTask(work, round, sum.attempt, { epoch: epoch.number, slot, members, bits });
-    this.#steps.enter('inputs', members, (site) => [epochTask(work, epoch, site), task]);
+    this.#steps.enter('inputs', members, (site) =>
+      epoch.seated.has(site) ? [task] : [epochTask(work, epoch, site), task],
+    );
   }
 
   #send(site: string, phase: Phase, tasks: TaskInit[]): void {
@@ -205,6 +203,7 @@ export class Coordinator {
     if (outcome.case === 'masked') {
       if (round !== this.#round || attempt !== this.#attempt || this.#steps.open?.phase !== 'inputs') return;
       this.#sum?.input(site, outcome.value.values);
+      this.#epoch?.seated.add(site);
       return this.#answered(site, 'inputs');
     }
     if (outcome.case !== 'histogram') return;

@@ -21,10 +21,12 @@ export interface EpochRecord {
   /** Sites whose shares all others hold, roster order; empty until it is fixed. */
   holders: string[];
   nextSlot: number;
+  /** Sites that have shown by an input that they hold their shares. */
+  readonly seated: Set<string>;
 }
 
 export function newEpoch(number: number): EpochRecord {
-  return { number, keys: new Map(), list: [], shares: new Map(), holders: [], nextSlot: 0 };
+  return { number, keys: new Map(), list: [], shares: new Map(), holders: [], nextSlot: 0, seated: new Set() };
 }
 
 /** One attempt of a masked round. */
