@@ -29,7 +29,7 @@ const ARROWS: Record<string, readonly string[]> = {
   store: [...PURE, ...SHELL, 'database', 'journal'],
   workers: [...PURE, ...SHELL],
   inference: [...PURE, ...SHELL],
-  participant: [...PURE, ...SHELL, 'federated/protocol'],
+  participant: [...PURE, ...SHELL, 'federated/protocol', 'federated/secagg'],
   client: ['contract', 'encryption', 'errors', 'learning', 'random'],
   operations: [
     ...PURE,
@@ -41,13 +41,19 @@ const ARROWS: Record<string, readonly string[]> = {
     'participant',
     'client',
     'federated/protocol',
+    'federated/secagg',
+    'federated/provision',
   ],
   api: ['operations', 'errors'],
   commands: ['operations', 'errors', 'client', 'config'],
   'federated/protocol': ['errors', 'random', 'canonical'],
+  'federated/provision': ['errors', 'federated/protocol'],
+  'federated/secagg': ['errors', 'random', 'canonical', 'federated/protocol'],
   'federated/aggregator': [
     'canonical',
     'federated/protocol',
+    'federated/secagg',
+    'federated/provision',
     'contract',
     'privacy',
     'audit',
@@ -72,8 +78,9 @@ const OWNERS: Record<string, readonly string[]> = {
   helmet: ['api'],
   '@connectrpc/connect-node': ['federated/aggregator', 'federated/protocol', 'participant'],
   piscina: ['workers'],
-  '@peculiar/x509': ['federated/aggregator'],
-  'reflect-metadata': ['federated/aggregator'],
+  'shamir-secret-sharing': ['federated/secagg'],
+  '@peculiar/x509': ['federated/provision'],
+  'reflect-metadata': ['federated/provision'],
 };
 
 interface Import {
@@ -153,6 +160,23 @@ describe('the house', () => {
       .filter((file) => PURE.includes(roomOf(file)))
       .filter((file) => /Math\.random\(|Date\.now\(|new Date\(\)|getRandomValues|performance\.now/.test(code(file)));
     expect(wrong).toEqual([]);
+  });
+
+  test('secure aggregation computes and does nothing else', () => {
+    const room = 'federated/secagg';
+    const wrong = imports.filter(
+      (entry) => entry.room === room && entry.target.startsWith('node:') && entry.target !== 'node:crypto',
+    );
+    expect(wrong.map(say)).toEqual([]);
+    // What its folder imports from the protocol may do no I/O either: hashes and canonical bytes only.
+    const protocol = imports.filter((entry) => entry.room === room && entry.target.includes('/protocol/'));
+    expect(protocol.filter(({ target }) => !target.endsWith('/protocol/canonical.ts')).map(say)).toEqual([]);
+    const impure =
+      /Math\.random\(|Date\.|new Date\(|performance\.|set(Timeout|Interval|Immediate)\(|process\.|fetch\(|console\./;
+    expect(files.filter((file) => roomOf(file) === room && impure.test(code(file)))).toEqual([]);
+    // Randomness of its own: only what the Shamir library draws.
+    const drawn = /randomBytes\s*[,}].*from 'node:crypto'|generateKeyPair|getRandomValues|randomFill/;
+    expect(files.filter((file) => roomOf(file) === room && drawn.test(code(file)))).toEqual([]);
   });
 
   test('each heavy library has one owner', () => {

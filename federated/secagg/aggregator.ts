@@ -137,8 +137,8 @@ export class SumAggregator {
     const { slot, members, bits } = this.#sum;
     const masking = { salt: this.#context.rosterHash, name: this.#name, members };
     const total = this.#total.slice();
+    const masks: Mask[] = [];
     for (const owner of members) {
-      const masks: Mask[] = [];
       if (survivors.includes(owner)) {
         const seed = await recover(this.#opened('selfShares', owner), this.#context.threshold, owner);
         masks.push(opposite(selfMask(masking, owner, seed)));
@@ -152,9 +152,9 @@ export class SumAggregator {
         // What the missing member would have added is what is left of its peers' masks.
         for (const peer of survivors) masks.push(pairMask(masking, owner, peer, key, this.#maskKey(peer, slot)));
       }
-      applyMasks(total, masks);
-      for (const { seed } of masks) seed.fill(0);
     }
+    applyMasks(total, masks);
+    for (const { seed } of masks) seed.fill(0);
     return fromRing(total, bits);
   }
 

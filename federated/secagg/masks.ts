@@ -17,8 +17,15 @@ const CHUNK_WORDS = 8192;
 const ZEROS = new Uint8Array(CHUNK_WORDS * 4);
 const FIRST_BLOCK = new Uint8Array(16);
 
+/** Streams run side by side, so that a chunk of the target is fetched once for all of them. */
+const STREAMS = 64;
+
 /** Adds all masks to `target`, in place. */
 export function applyMasks(target: Uint32Array, masks: readonly Mask[]): void {
+  for (let from = 0; from < masks.length; from += STREAMS) applySome(target, masks.slice(from, from + STREAMS));
+}
+
+function applySome(target: Uint32Array, masks: readonly Mask[]): void {
   const streams = masks.map(({ seed, sign }) => ({ cipher: createCipheriv('aes-256-ctr', seed, FIRST_BLOCK), sign }));
   for (let start = 0; start < target.length; start += CHUNK_WORDS) {
     const part = target.subarray(start, start + CHUNK_WORDS);

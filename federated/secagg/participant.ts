@@ -112,8 +112,9 @@ export class EpochParticipant {
       throw wrongContext('Shares were sealed for another list of keys.', 'keys');
     }
     const { own: ownShare, sealed } = await this.#sealing.shares;
-    this.#ownShare ??= ownShare;
+    if (this.#closed) ownShare.wipe();
     this.#checkOpen();
+    this.#ownShare = ownShare;
     return { listHash, shares: sealed };
   }
 

@@ -34,8 +34,10 @@ export function toRing(values: Float64Array, bits: number): Uint32Array<ArrayBuf
 /** The representative in [-2^(bits-1), 2^(bits-1)) of each coordinate's low bits. */
 export function fromRing(words: Uint32Array, bits: number): Float64Array {
   const unused = 32 - bits;
-  // Safe: a shift by zero still reads the word as signed, which bits = 32 needs.
-  return Float64Array.from(words, (word) => (word << unused) >> unused);
+  const values = new Float64Array(words.length);
+  // The shift to the right is arithmetic: it reads the upper bit as the sign, for 32 bits too.
+  for (let at = 0; at < words.length; at++) values[at] = (words[at] << unused) >> unused;
+  return values;
 }
 
 /** The low `bits` bits of every word. */

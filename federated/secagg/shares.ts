@@ -67,7 +67,8 @@ export async function recover(
     // Two sites whose shares have one x coordinate: at least one of them, or who dealt the shares, is wrong.
     if (new Set(chosen.map((share) => share[KEY_BYTES])).size !== chosen.length) continue;
     const secret = await combine(chosen.slice(0, threshold));
-    if (fits ? fits(secret) : chosen.length === threshold || equalBytes(secret, await combine(chosen))) return secret;
+    const believed = fits ? fits(secret) : chosen.length === threshold || equalBytes(secret, await combine(chosen));
+    if (believed) return secret;
   }
   throw new SecaggError('SECAGG_SHARES', 'The shares opened for a site do not give its secret.', {
     where,
@@ -76,26 +77,19 @@ export async function recover(
 }
 
 /**
- * Index sets, likeliest first. To fit a key: `threshold` consecutive ones round the circle, then with others replaced. To
+ * Index sets, likeliest first. To fit a key: the first `threshold` ones, then with one replaced by the next, then two. To
  * agree among themselves: all, then all but one, then all but two, as long as one more than the threshold remains.
  */
 function* subsets(count: number, threshold: number, agreeing: boolean): Generator<number[]> {
-  const all = Array.from({ length: count }, (_, at) => at);
-  if (count < threshold) return;
-  if (agreeing && count === threshold) {
-    yield all;
-    return;
-  }
-  const size = agreeing ? threshold + 1 : threshold;
-  if (agreeing) yield all;
+  const least = agreeing && count > threshold ? threshold + 1 : threshold;
   let tries = 0;
-  for (let left = 1; count - left >= size; left++) {
-    for (const without of choices(count, left)) {
+  for (let left = 0; count - left >= least; left++) {
+    const pool = agreeing ? count : threshold + left;
+    for (const without of choices(pool, left)) {
       if (tries++ === MAX_TRIES) return;
-      yield all.filter((at) => !without.includes(at)).slice(0, agreeing ? count : threshold);
+      yield Array.from({ length: pool }, (_, at) => at).filter((at) => !without.includes(at));
     }
   }
-  if (!agreeing) yield all.slice(0, threshold);
 }
 
 /** Ascending index sets of `size` out of `count`, those with the smallest first. */
