@@ -80,14 +80,17 @@ export function digestOf(proto: ModelProto): string {
 }
 
 function metadataOf(model: DenseModel): Record<string, string> {
+  const { training } = model;
   return {
     'veilrisk.model': denseHash(model),
     'veilrisk.contract': model.contractHash,
-    'veilrisk.settings': model.training.settingsHash,
-    'veilrisk.mode': model.training.mode,
-    'veilrisk.epsilon': String(model.training.epsilon),
-    'veilrisk.delta': String(model.training.delta),
-    'veilrisk.unit': model.training.unit,
+    ...('planHash' in training
+      ? { 'veilrisk.plan': training.planHash }
+      : { 'veilrisk.settings': training.settingsHash }),
+    'veilrisk.mode': training.mode,
+    'veilrisk.epsilon': String(training.epsilon),
+    'veilrisk.delta': String(training.delta),
+    'veilrisk.unit': training.unit,
     'veilrisk.features': JSON.stringify(model.features),
   };
 }

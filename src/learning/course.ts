@@ -7,12 +7,14 @@
  */
 import type { Contract } from '../contract/contract.ts';
 import { shapeOf } from './binned.ts';
+import type { FederatedPlan } from './federatedPlan.ts';
 import { evaluationRound } from './modelEvaluation.ts';
 import { planHash, type TrainingPlan } from './plan.ts';
 import { resolutionOf } from './resolution.ts';
 import { ringBitsOf } from './ring.ts';
 import { toModel } from './scorecard.ts';
 import { SCORE_CELLS } from './scoreHistogram.ts';
+import { denseCourse } from './sgd/denseCourse.ts';
 import { flatWeights } from './site.ts';
 import { absorbCounts, absorbRound, createTrainer, currentModel, reviveTrainer } from './trainer.ts';
 
@@ -23,7 +25,7 @@ export interface CourseWeights {
 }
 
 export interface Course {
-  readonly plan: TrainingPlan;
+  readonly plan: FederatedPlan;
   /** 64 hex digits. */
   readonly planHash: string;
   readonly contract: Contract;
@@ -47,7 +49,7 @@ export interface Course {
    * @throws LearningError TRAINING_INPUT.
    */
   nextState(state: string, round: number, sum: Float64Array, counts: Float64Array | null, contributors: number): string;
-  /** Nothing (intercept 0, no weights) in round 0, the finished model in the evaluation. */
+  /** What sites compute on: nothing (intercept 0, no weights) in round 0, the finished model in the evaluation. */
   weights(round: number, state: string): CourseWeights;
   /** The model document after the last training round; RFC 8785 form and hash are the caller's. */
   finish(state: string): { readonly document: object; readonly intercept: number };
@@ -56,7 +58,11 @@ export interface Course {
 export const NO_WEIGHTS: CourseWeights = { intercept: 0, flat: new Float64Array(0) };
 
 /** @throws LearningError TRAINING_INPUT when plan and contract do not fit each other. */
-export function courseFor(plan: TrainingPlan, contract: Contract): Course {
+export function courseFor(plan: FederatedPlan, contract: Contract): Course {
+  return plan.family === 'scorecard' ? scorecardCourse(plan, contract) : denseCourse(plan, contract);
+}
+
+function scorecardCourse(plan: TrainingPlan, contract: Contract): Course {
   const shape = shapeOf(contract);
   const dimension = resolutionOf(shape, plan.knots).total;
   const evaluation = evaluationRound(plan);

@@ -8,7 +8,7 @@
 import { z } from 'zod';
 import { LearningError } from '../errors.ts';
 import { approximately, rationalText } from '../privacy/rational.ts';
-import type { TrainingPlan } from './plan.ts';
+import type { FederatedPlan } from './federatedPlan.ts';
 import { estimate } from './scoreEstimate.ts';
 import { SCORE_BINS, SCORE_CELLS } from './scoreHistogram.ts';
 import { privacyStatement } from './statement.ts';
@@ -63,13 +63,13 @@ const schema = z
 export type ModelEvaluation = z.infer<typeof schema>;
 
 /** The round that evaluates: the one after the last gradient; null when the plan has none. */
-export function evaluationRound(plan: Pick<TrainingPlan, 'rounds' | 'evaluation'>): number | null {
+export function evaluationRound(plan: Pick<FederatedPlan, 'rounds' | 'evaluation'>): number | null {
   return plan.evaluation === null ? null : plan.rounds + 1;
 }
 
 /** What a finished model of a plan is called and where its grid lies. */
 export interface Evaluated {
-  readonly plan: TrainingPlan;
+  readonly plan: FederatedPlan;
   readonly planHash: string;
   readonly modelHash: string;
   readonly intercept: number;
@@ -77,8 +77,8 @@ export interface Evaluated {
 
 /** @param sum of the noisy score histograms of `sites`. @throws LearningError TRAINING_INPUT when it is not one. */
 export function evaluateModel(subject: Evaluated, sum: Float64Array, sites: readonly string[]): ModelEvaluation {
-  const { plan, intercept } = subject;
-  const { header, variance } = about(subject);
+  const { intercept } = subject;
+  const { plan, header, variance } = about(subject);
   // Every site adds its own noise.
   const noiseVariance = variance * sites.length;
   const { maxRecordsPerSubject, residualBound } = plan;
@@ -100,7 +100,8 @@ const AUC_PER_CELL = 4;
  * About how many positives all sites together have to hold out, so that the noise alone leaves the AUC known to within
  * `halfWidth` at 95 %, where negatives are several times as many; null without an evaluation. From public facts, before anything runs.
  */
-export function positivesNeeded(plan: TrainingPlan, halfWidth: number): number | null {
+export function positivesNeeded(plan: FederatedPlan, halfWidth: number): number | null {
+  if (plan.family !== 'scorecard') return null;
   const { sigmaEvaluationSquared } = privacyStatement(plan);
   if (sigmaEvaluationSquared === null) return null;
   return Math.ceil((1.96 * AUC_PER_CELL * Math.sqrt(plan.sites * approximately(sigmaEvaluationSquared))) / halfWidth);
@@ -140,9 +141,10 @@ export function parseEvaluation(json: unknown, subject: Omit<Evaluated, 'interce
 }
 
 function about({ plan, planHash, modelHash }: Omit<Evaluated, 'intercept'>) {
+  if (plan.family !== 'scorecard') throw notEvaluated();
   const { sigmaEvaluation, sigmaEvaluationSquared } = privacyStatement(plan);
   if (plan.evaluation === null || sigmaEvaluation === null || sigmaEvaluationSquared === null) {
-    throw new LearningError('TRAINING_INPUT', 'the plan has no evaluation', { where: 'evaluation' });
+    throw notEvaluated();
   }
   const header = {
     format: 'veilrisk-evaluation/1' as const,
@@ -150,7 +152,11 @@ function about({ plan, planHash, modelHash }: Omit<Evaluated, 'intercept'>) {
     sigma: rationalText(sigmaEvaluation),
     confidence: 0.95 as const,
   };
-  return { header, variance: approximately(sigmaEvaluationSquared) };
+  return { plan, header, variance: approximately(sigmaEvaluationSquared) };
+}
+
+function notEvaluated(): LearningError {
+  return new LearningError('TRAINING_INPUT', 'the plan has no evaluation', { where: 'evaluation' });
 }
 
 function invalid(where: string, issues?: { field: string; rule: string }[]): LearningError {

@@ -11,6 +11,7 @@ import { LearningError } from '../errors.ts';
 import { muFor } from '../privacy/gdp.ts';
 import { checkMembers, planMembers, readPlan } from './planMembers.ts';
 import { unitOf } from './resolution.ts';
+import type { DensePlan } from './sgd/plan.ts';
 
 const planSchema = z
   .strictObject({
@@ -73,7 +74,7 @@ export function residualGrid(plan: Pick<TrainingPlan, 'residualBits' | 'residual
 }
 
 /** SHA-256 of the RFC 8785 form, 64 lower-case hexadecimal digits. */
-export function planHash(plan: TrainingPlan): string {
+export function planHash(plan: TrainingPlan | DensePlan): string {
   return canonicalHash(plan);
 }
 

@@ -2,9 +2,7 @@
  * What one bank sends in a round: the same function of plan, records, weights and randomness at a node, in a simulation and
  * in a test. A node splits it in two, so that what can fail without noise comes before the budget is charged.
  *
- * Limit: `exact` and everything before noise must not leave the node.
- *
- * GUARANTEES.md: "Scorecard training", "Federated evaluation"
+ * GUARANTEES.md: "Scorecard training", "Federated evaluation", "Rotated gradient sums"
  */
 import type { Contract } from '../contract/contract.ts';
 import { LearningError } from '../errors.ts';
@@ -14,10 +12,11 @@ import { type BinnedData, offsetsOf, shapeOf } from './binned.ts';
 import type { CourseWeights } from './course.ts';
 import type { FederatedPlan } from './federatedPlan.ts';
 import { evaluationRound } from './modelEvaluation.ts';
-import { residualGrid } from './plan.ts';
+import { residualGrid, type TrainingPlan } from './plan.ts';
 import { resolutionOf } from './resolution.ts';
 import { releaseOf } from './scorecardRelease.ts';
 import { scoreEdges, scoreHistogram } from './scoreHistogram.ts';
+import { denseRelease } from './sgd/denseRelease.ts';
 import { type AdditiveModel, logitsOf, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
 
@@ -40,6 +39,11 @@ export type SiteReleaser = (
 
 /** Prepares the releases of one plan; the statement is computed once. */
 export function openSiteReleases(plan: FederatedPlan, contract: Contract): SiteReleaser {
+  if (plan.family === 'scorecard') return scorecardReleases(plan, contract);
+  return ({ training }, round, { flat }, random) => denseRelease(plan, contract, training, round, flat, random);
+}
+
+function scorecardReleases(plan: TrainingPlan, contract: Contract): SiteReleaser {
   const statement = privacyStatement(plan);
   const shape = shapeOf(contract);
   const { reduce } = resolutionOf(shape, plan.knots);

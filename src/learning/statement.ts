@@ -20,7 +20,7 @@ import { approximately, type Rational } from '../privacy/rational.ts';
 import { residualGrid, type TrainingPlan } from './plan.ts';
 import { unitOf } from './resolution.ts';
 import { ringLimit, shiftedSensitivitySquared } from './ring.ts';
-import { aggregatorAnd, statementText } from './statementText.ts';
+import { chargedAgainst, readersOfSums, statementText } from './statementText.ts';
 
 export const GUARANTEE = 'Scorecard training';
 
@@ -44,16 +44,11 @@ export interface Loss {
   against: string;
 }
 
-export interface PrivacyStatement {
+/** What the statement of a plan of any family says, which is what ledger, review and readers need. */
+export interface PlanStatement {
   /** Loss of the whole plan, rounded up: that of `losses.aggregator`. */
   mu: number;
-  /** The noise EACH BANK adds, in the units of the released integers, and its exact square for the sampler. */
-  sigmaCount: Rational;
-  sigmaCountSquared: Rational;
-  sigmaRound: Rational;
-  sigmaRoundSquared: Rational;
-  sigmaEvaluation: Rational | null;
-  sigmaEvaluationSquared: Rational | null;
+  /** In the order of the rounds, the first round's first. */
   releases: Release[];
   losses: { aggregator: Loss; readers: Loss };
   /** Sum of the releases as charged, rounded up. */
@@ -61,6 +56,16 @@ export interface PrivacyStatement {
   /** Epsilon at the plan's delta that follows from mu, rounded up; at most the plan's epsilon. */
   epsilon: number;
   text: string[];
+}
+
+export interface PrivacyStatement extends PlanStatement {
+  /** The noise EACH BANK adds, in the units of the released integers, and its exact square for the sampler. */
+  sigmaCount: Rational;
+  sigmaCountSquared: Rational;
+  sigmaRound: Rational;
+  sigmaRoundSquared: Rational;
+  sigmaEvaluation: Rational | null;
+  sigmaEvaluationSquared: Rational | null;
 }
 
 export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
@@ -103,14 +108,12 @@ export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
     aggregator: lossAgainst(
       plan,
       releases.map((part) => part.muSquared),
-      plan.mode === 'site'
-        ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
-        : aggregatorAnd(plan.colluders),
+      chargedAgainst(plan),
     ),
     readers: lossAgainst(
       plan,
       releases.map((part) => part.readersMuSquared),
-      `readers of the model, who see only sums with the noise of at least ${sharers.readers} ${sharers.readers === 1 ? 'bank' : 'banks'}`,
+      readersOfSums(sharers.readers),
     ),
   };
   const { muSquared: muSquaredTotal, epsilon, mu: total } = losses.aggregator;
@@ -149,7 +152,10 @@ export function evaluationSensitivitySquared(plan: TrainingPlan): number {
 }
 
 /** How many banks' noise an observer cannot subtract: the one who is charged for, and a reader of the model. */
-function noiseSharers(plan: TrainingPlan): { charged: number; readers: number } {
+export function noiseSharers(plan: Pick<TrainingPlan, 'mode' | 'quorum' | 'sites' | 'colluders' | 'dropouts'>): {
+  charged: number;
+  readers: number;
+} {
   if (plan.mode === 'site') return { charged: 1, readers: plan.quorum };
   return { charged: plan.sites - plan.colluders - plan.dropouts, readers: plan.sites - plan.dropouts };
 }
@@ -158,9 +164,17 @@ function noiseSharers(plan: TrainingPlan): { charged: number; readers: number } 
 const MOST_SLACK = 1e-13;
 const MOST_RELEASES = 502;
 
-/** Loss of one release whose noise is a sum over `banks`, rounded up. @throws PrivacyError where it has no such bound. */
-function sharedLoss(sensitivitySquared: number, noise: NoiseLevel, banks: number): number {
-  const { muSquared, epsilonSlack } = sumLossOf(sensitivitySquared, noise.sigmaSquared, banks, MAX_TOTAL_BINS);
+/**
+ * Loss of one release whose noise is a sum over `banks`, rounded up. @param coordinates of the release, at most.
+ * @throws PrivacyError where it has no such bound.
+ */
+export function sharedLoss(
+  sensitivitySquared: number,
+  noise: Pick<NoiseLevel, 'sigmaSquared'>,
+  banks: number,
+  coordinates = MAX_TOTAL_BINS,
+): number {
+  const { muSquared, epsilonSlack } = sumLossOf(sensitivitySquared, noise.sigmaSquared, banks, coordinates);
   if (epsilonSlack * MOST_RELEASES <= MOST_SLACK) return muSquared;
   throw new PrivacyError('PRIVACY_PARAMETER', 'the share of the noise that each bank adds is too small to be summed', {
     where: 'sigmaSquared',
@@ -168,7 +182,7 @@ function sharedLoss(sensitivitySquared: number, noise: NoiseLevel, banks: number
   });
 }
 
-function lossAgainst(plan: TrainingPlan, muSquared: readonly number[], against: string): Loss {
+export function lossAgainst(plan: Pick<TrainingPlan, 'delta'>, muSquared: readonly number[], against: string): Loss {
   const total = sumUp(muSquared);
   const mu = roundUp(Math.sqrt(total));
   return { mu, muSquared: total, epsilon: gdpEpsilon(mu, plan.delta), against };

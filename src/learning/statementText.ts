@@ -66,3 +66,15 @@ export function aggregatorAnd(colluders: number): string {
   if (colluders === 0) return 'the aggregator, as long as no bank colludes with it';
   return `the aggregator together with ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`;
 }
+
+/** Whom a plan charges its loss against. */
+export function chargedAgainst({ mode, colluders }: Pick<TrainingPlan, 'mode' | 'colluders'>): string {
+  return mode === 'site'
+    ? 'whoever reads the message of the bank: aggregator, other banks, readers of the model, even together'
+    : aggregatorAnd(colluders);
+}
+
+/** Who sees nothing but sums over at least so many banks. */
+export function readersOfSums(banks: number): string {
+  return `readers of the model, who see only sums with the noise of at least ${banks} ${banks === 1 ? 'bank' : 'banks'}`;
+}

@@ -39,7 +39,7 @@ test('errors keep class, code and place, and the thread goes on', async () => {
     name: 'PrivacyError',
     code: 'PRIVACY_PARAMETER',
   });
-  expect((await pool.train([data], settingsOf({ epochs: 2 }), contract)).training.steps).toBe(2);
+  expect((await pool.train([data], settingsOf({ epochs: 2 }), contract)).training).toMatchObject({ steps: 2 });
 });
 
 test('the event loop turns while a training runs, and close cancels it', async () => {

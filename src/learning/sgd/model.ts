@@ -13,6 +13,7 @@ import type { BinnedData } from '../binned.ts';
 import { readModel } from '../modelDocument.ts';
 import { encodingOf, featureMapOf, featureNames, rowReader } from './features.ts';
 import { activationsOf, forward, type Network, networkOf } from './network.ts';
+import type { DensePlan } from './plan.ts';
 import { type SgdSettings, settingsHash } from './settings.ts';
 import type { SgdStatement } from './statement.ts';
 
@@ -23,6 +24,14 @@ const weight = z
   .min(-1e6)
   .max(1e6)
   .refine((value) => Math.fround(value) === value, { error: 'must be a float32 number' });
+
+const trained = {
+  mode: z.enum(['site', 'sum']),
+  sites: z.int().min(1),
+  epsilon: z.number().positive(),
+  delta: z.number().positive().max(1),
+  unit: z.literal('customer'),
+};
 
 const denseSchema = z.strictObject({
   format: z.literal('veilrisk-dense/1'),
@@ -45,17 +54,24 @@ const denseSchema = z.strictObject({
     .array(z.strictObject({ weights: z.array(weight).min(1), biases: z.array(weight).min(1).max(1024) }))
     .min(1)
     .max(5),
-  training: z.strictObject({
-    settingsHash: digest,
-    mode: z.enum(['site', 'sum']),
-    sites: z.int().min(1),
-    steps: z.int().min(1),
-    samplingRate: z.number().positive().max(1),
-    noiseMultiplier: z.number().positive(),
-    epsilon: z.number().positive(),
-    delta: z.number().positive().max(1),
-    unit: z.literal('customer'),
-  }),
+  training: z.union([
+    /** In one process, by the settings of the hash. */
+    z.strictObject({
+      settingsHash: digest,
+      ...trained,
+      steps: z.int().min(1),
+      samplingRate: z.number().positive().max(1),
+      noiseMultiplier: z.number().positive(),
+    }),
+    /** Between banks, by the plan of the hash. */
+    z.strictObject({
+      planHash: digest,
+      ...trained,
+      rounds: z.int().min(1),
+      strategy: z.enum(['fedavg', 'fedprox', 'fedadam']),
+      localSteps: z.int().min(1),
+    }),
+  ]),
 });
 
 export type DenseModel = z.infer<typeof denseSchema>;
@@ -93,32 +109,48 @@ export function toDense(
   statement: SgdStatement,
   contract: Contract,
 ): DenseModel {
+  const { mode, sites, epsilon, delta } = settings;
+  const { steps, samplingRate, noiseMultiplier } = statement;
+  return documentOf(parameters, settings, contract, {
+    settingsHash: settingsHash(settings),
+    ...{ mode, sites, steps, samplingRate, noiseMultiplier, epsilon, delta },
+    unit: 'customer',
+  });
+}
+
+/** The model of a plan between banks. @param planHash of the plan. As `toDense`. */
+export function toFederatedDense(
+  parameters: Float64Array,
+  plan: DensePlan,
+  planHash: string,
+  contract: Contract,
+): DenseModel {
+  const { mode, sites, rounds, epsilon, delta, strategy } = plan;
+  return documentOf(parameters, plan, contract, {
+    ...{ planHash, mode, sites, rounds, strategy: strategy.kind, localSteps: strategy.localSteps, epsilon, delta },
+    unit: 'customer',
+  });
+}
+
+function documentOf(
+  parameters: Float64Array,
+  { contractHash, family, hidden }: Pick<SgdSettings, 'contractHash' | 'family' | 'hidden'>,
+  contract: Contract,
+  training: DenseModel['training'],
+): DenseModel {
   const features = featureNames(contract);
-  const { layers } = networkOf(features.length, settings.hidden);
+  const { layers } = networkOf(features.length, hidden);
   const take = (from: number, to: number) =>
     Array.from(parameters.subarray(from, to), (value) => Math.fround(value) + 0);
   return parseDense(
     {
       format: 'veilrisk-dense/1',
-      contractHash: settings.contractHash,
-      family: settings.family,
-      encoding: encodingOf(contract),
-      features,
+      ...{ contractHash, family, encoding: encodingOf(contract), features },
       layers: layers.map(({ weights, biases, outputs }) => ({
         weights: take(weights, biases),
         biases: take(biases, biases + outputs),
       })),
-      training: {
-        settingsHash: settingsHash(settings),
-        mode: settings.mode,
-        sites: settings.sites,
-        steps: statement.steps,
-        samplingRate: statement.samplingRate,
-        noiseMultiplier: statement.noiseMultiplier,
-        epsilon: settings.epsilon,
-        delta: settings.delta,
-        unit: 'customer',
-      },
+      training,
     },
     contract,
   );

@@ -1,0 +1,57 @@
+/**
+ * A dense plan as a course of rounds: what the sum of the banks' encoded updates makes of the weights.
+ *
+ * Pure: a function of plan, contract and sums. Rounds are 1 to `rounds`; there are no counts and no evaluation.
+ */
+import { canonicalHash } from '../../canonical.ts';
+import type { Contract } from '../../contract/contract.ts';
+import { LearningError } from '../../errors.ts';
+import type { Course } from '../course.ts';
+import { decodeSum } from '../encoding/gradientCode.ts';
+import { type Rotation, rotationOf } from '../encoding/rotation.ts';
+import { denseStatement, unitScale } from './denseStatement.ts';
+import { encodingOf, featureMapOf } from './features.ts';
+import { toFederatedDense } from './model.ts';
+import { networkOf, startWeights } from './network.ts';
+import { resultOf, startState, stepped } from './optimizer.ts';
+import { type DensePlan, requireDenseContract } from './plan.ts';
+import { bankUnit, serverOptimizer, stateOf, stateText } from './strategy.ts';
+
+/** @throws LearningError TRAINING_INPUT when plan and contract do not fit; PrivacyError when no noise keeps the promise. */
+export function denseCourse(plan: DensePlan, contract: Contract): Course {
+  requireDenseContract(plan, contract);
+  const planHash = canonicalHash(plan);
+  const map = featureMapOf(encodingOf(contract));
+  const network = networkOf(map.width, plan.hidden);
+  const settings = serverOptimizer(plan, denseStatement(plan));
+  const first = startState(startWeights(network, map.largestNorm ** 2, planHash), settings);
+  return {
+    ...{ plan, planHash, contract, firstRound: 1, lastRound: plan.rounds, evaluation: null },
+    dimension: () => plan.dimension,
+    ringBits: () => plan.ringBits,
+    needsCounts: () => false,
+    firstState: () => stateText(first),
+    nextState(state, round, sum, _counts, contributors) {
+      const before = stateOf(state);
+      if (before.taken !== round - 1 || sum.length !== plan.dimension || contributors < 1) {
+        throw new LearningError('TRAINING_INPUT', 'the sum is not the next one of this plan', {
+          where: `round ${round}`,
+        });
+      }
+      const rotation = rotationAt(plan, planHash, round);
+      const unit = bankUnit(plan) / contributors;
+      const gradient = decodeSum(sum, { rotation, scale: unitScale(plan) }).map((value) => value * unit);
+      return stateText(stepped(before, gradient, settings));
+    },
+    weights: (_round, state) => ({ intercept: 0, flat: stateOf(state).weights }),
+    finish: (state) => ({
+      document: toFederatedDense(resultOf(stateOf(state)), plan, planHash, contract),
+      intercept: 0,
+    }),
+  };
+}
+
+/** The rotation of a round, the same at every bank. */
+export function rotationAt(plan: DensePlan, planHash: string, round: number): Rotation {
+  return rotationOf(plan.dimension, `${planHash}#${round}`);
+}
