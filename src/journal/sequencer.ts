@@ -94,15 +94,16 @@ export class Sequencer {
     return positions;
   }
 
-  /** Signs and stores the new head when something was appended. The last step before COMMIT. */
-  async finish(): Promise<void> {
-    if (!this.#appended || this.#range === null) return;
+  /** Signs and stores the new head when something was appended; its note, else null. The last step before COMMIT. */
+  async finish(): Promise<string | null> {
+    if (!this.#appended || this.#range === null) return null;
     const root = this.#range.root();
     const checkpoint = await signCheckpoint(this.#range.size, root, this.#keeper.signer);
     const values = [this.#range.size, asBuffer(this.#range.pack()), asBuffer(root), checkpoint];
     await this.#client.query({ ...UPDATE_HEAD, values });
     this.#signed = { origin: this.#keeper.signer.origin, size: this.#range.size, root };
     this.#appended = false;
+    return checkpoint;
   }
 
   /** To be called after COMMIT; true when something was appended. */
