@@ -1,5 +1,5 @@
 /**
- * The operator's calls: propose a plan, follow it, fetch the signed model. A site may also ask for status and model.
+ * The operator's calls: propose a plan, follow it, end it, fetch the signed model. A site may also ask for status and model.
  *
  * Every reply is verified against the roster before anything of it is returned.
  */
@@ -17,7 +17,10 @@ import { type Connection, connect } from './transport.ts';
 const CALL_TIMEOUT_MS = 15_000;
 const DEFAULT_ACCEPTANCE_DEADLINE_MS = 60_000;
 
-export type PlanState = 'proposed' | 'counting' | 'training' | 'evaluating' | 'completed' | 'aborted';
+const STATES = ['proposed', 'counting', 'training', 'evaluating', 'completed', 'aborted'] as const;
+const PHASES = ['', 'keys', 'shares', 'inputs', 'agreement', 'reveal'] as const;
+
+export type PlanState = (typeof STATES)[number];
 
 export interface PlanReport {
   planId: string;
@@ -29,6 +32,10 @@ export interface PlanReport {
   /** The open round, or the last closed one; 0 counts, 1..of gradients, of + 1 the evaluation. */
   round: number;
   of: number;
+  /** What the open round waits for; empty when none is open. */
+  phase: (typeof PHASES)[number];
+  /** Attempt at the open round, from 1. */
+  attempt: number;
   contributions: number;
   answers: { site: string; accepted: boolean; code: string; reason: string }[];
   /** 64 hex once completed, else null. */
@@ -92,13 +99,26 @@ export async function planStatus(options: Caller & { planId: string }): Promise<
     const messageId = `status/${randomUUID()}`;
     const request = party.seal('query', messageId, { planId: options.planId });
     const { message } = party.open('status', await federation.status(request, { timeoutMs }), messageId);
-    const { planId, planHash, state, code, reason, round, of, contributions, modelHash } = message;
+    const { planId, planHash, state, code, reason, round, of, contributions, modelHash, phase, attempt } = message;
     const answers = message.answers.map(({ site, accepted, code, reason }) => ({ site, accepted, code, reason }));
     return {
-      ...{ planId, planHash, code, reason, round, of, contributions, answers },
-      state: planState(state),
+      ...{ planId, planHash, code, reason, round, of, attempt, contributions, answers },
+      state: oneOf(STATES, state, 'state'),
+      phase: oneOf(PHASES, phase, 'phase'),
       modelHash: modelHash === '' ? null : modelHash,
     };
+  });
+}
+
+/** Ends a plan for good; what was released stays spent. One that was aborted before stays so. Throws PLAN_STATE when completed. */
+export async function abortPlan(options: Caller & { planId: string; reason: string }): Promise<{ state: PlanState }> {
+  const { planHash } = await planStatus(options);
+  return call(options, async ({ federation }, party, timeoutMs) => {
+    const { planId, reason } = options;
+    const messageId = `abort/${planHash}`;
+    const request = party.seal('abort', messageId, { planId, planHash, reason });
+    const { message } = party.open('aborted', await federation.abort(request, { timeoutMs }), messageId);
+    return { state: oneOf(STATES, message.state, 'state') };
   });
 }
 
@@ -143,24 +163,17 @@ async function call<T>(
   try {
     return await use(connection, party, CALL_TIMEOUT_MS);
   } catch (error) {
-    throw fromConnectError(error);
+    throw fromConnectError(error, caller.url ?? caller.roster.aggregator.url);
   } finally {
     connection.close();
   }
 }
 
-function planState(text: string): PlanState {
-  switch (text) {
-    case 'proposed':
-    case 'counting':
-    case 'training':
-    case 'evaluating':
-    case 'completed':
-    case 'aborted':
-      return text;
-    default:
-      throw new FederationError('MESSAGE_MALFORMED', 'The aggregator reports an unknown plan state.', {
-        where: 'state',
-      });
-  }
+function oneOf<T extends string>(known: readonly T[], text: string, where: string): T {
+  const found = known.find((each) => each === text);
+  if (found !== undefined) return found;
+  throw new FederationError('MESSAGE_MALFORMED', 'The aggregator reports a plan as no version of ours knows it.', {
+    where,
+    fix: 'Use the software of one version at all parties.',
+  });
 }

@@ -51,8 +51,11 @@ export function toConnectError(error: unknown): ConnectError {
   });
 }
 
-/** The FederationError behind a failed call; anything without one of our codes is AGGREGATOR_UNREACHABLE. */
-export function fromConnectError(error: unknown): FederationError {
+/**
+ * The FederationError behind a failed call; anything without one of our codes is AGGREGATOR_UNREACHABLE.
+ * @param url of the aggregator, where the caller knows it.
+ */
+export function fromConnectError(error: unknown, url?: string): FederationError {
   if (error instanceof FederationError) return error;
   const connect = ConnectError.from(error);
   for (const failure of connect.findDetails(FailureSchema)) {
@@ -65,11 +68,12 @@ export function fromConnectError(error: unknown): FederationError {
       });
     }
   }
-  return handshakeFailure(connect) ?? unreachable(connect);
+  return handshakeFailure(connect) ?? unreachable(connect, url);
 }
 
-function unreachable(cause: ConnectError): FederationError {
+function unreachable(cause: ConnectError, url: string | undefined): FederationError {
   return new FederationError('AGGREGATOR_UNREACHABLE', `The aggregator did not answer: ${cause.message}`, {
+    ...(url === undefined ? {} : { where: url }),
     fix: 'Check the URL, the network and that this party holds the roster the operator handed out last.',
     cause,
   });

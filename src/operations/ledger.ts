@@ -6,16 +6,11 @@
  * left down), and do not add. Limit: refused plans are listed under the data set they would have used.
  */
 import type { Json } from '../audit/entry.ts';
-import type { TrainingPlan } from '../learning/plan.ts';
-import {
-  countSensitivitySquared,
-  evaluationSensitivitySquared,
-  type PrivacyStatement,
-  roundSensitivitySquared,
-} from '../learning/statement.ts';
+import { type FederatedPlan, mechanismIn, releaseIn } from '../learning/federatedPlan.ts';
+import type { PlanStatement } from '../learning/statement.ts';
 import { epsilonOf } from '../privacy/budget.ts';
 import { muFor, sumUp } from '../privacy/gdp.ts';
-import { type Rational, rationalText } from '../privacy/rational.ts';
+import { rationalText } from '../privacy/rational.ts';
 import type { ReleaseRow } from '../store/ledger.ts';
 import type { PlanRow } from '../store/plans.ts';
 import type { NodeContext } from './context.ts';
@@ -208,20 +203,16 @@ function refusedPlan({ id, reason, createdAt }: PlanRow): RefusedPlan {
 
 /** What the ledger and the audit log keep about a release, beside its loss and what it was computed at. */
 export function releaseFacts(
-  plan: TrainingPlan,
-  statement: PrivacyStatement,
+  plan: FederatedPlan,
+  statement: PlanStatement,
   round: number,
 ): { readonly [name: string]: Json } {
-  const { name, readersMuSquared } = statement.releases[round];
-  const { sigmaCount, sigmaRound, sigmaEvaluation } = statement;
-  const [sigma, sensitivitySquared] = ((): [Rational | null, number] => {
-    if (name === 'counts') return [sigmaCount, countSensitivitySquared(plan)];
-    if (name === 'evaluation') return [sigmaEvaluation, evaluationSensitivitySquared(plan)];
-    return [sigmaRound, roundSensitivitySquared(plan, round)];
-  })();
+  const { name, readersMuSquared } = releaseIn(plan, statement, round);
+  const { sensitivitySquared, sigma, times } = mechanismIn(plan, round);
   return {
     ...{ release: name, mode: plan.mode, unit: 'customer', maxRecordsPerSubject: plan.maxRecordsPerSubject },
     // In units of the released integers; sigma is that of the noise this bank adds.
     ...{ sensitivitySquared, sigma: sigma === null ? null : rationalText(sigma), readersMuSquared },
+    ...(times === 1 ? {} : { times }),
   };
 }

@@ -4,9 +4,9 @@
  */
 import { parseRoster } from '../../federated/protocol/roster.ts';
 import { type Contract, contractHash, parseContract } from '../contract/contract.ts';
-import { PrivacyError } from '../errors.ts';
-import type { TrainingPlan } from '../learning/plan.ts';
-import { privacyStatement } from '../learning/statement.ts';
+import { LearningError, PrivacyError } from '../errors.ts';
+import { courseFor } from '../learning/course.ts';
+import { type FederatedPlan, statementOf } from '../learning/federatedPlan.ts';
 import { checkPlan, type RosterFloors } from '../participant/policy.ts';
 import type { PlanVerdict } from '../participant/port.ts';
 import { type Budget, epsilonOf, requireBudget } from '../privacy/budget.ts';
@@ -35,7 +35,7 @@ export interface PlanReview {
 export async function reviewPlan(
   { store, participation }: Pick<NodeContext, 'store' | 'participation'>,
   roster: RosterFloors | null,
-  plan: TrainingPlan,
+  plan: FederatedPlan,
   given: Contract | null,
 ): Promise<PlanReview> {
   const dataset = await store.datasets.forContract(given === null ? plan.contractHash : contractHash(given));
@@ -54,15 +54,15 @@ export async function reviewPlan(
   // The declared sensitivity rests on these numbers being those of the contract.
   if (
     plan.contractHash !== contractHash(contract) ||
-    plan.fields !== contract.fields.length ||
-    plan.maxRecordsPerSubject !== contract.maxRecordsPerSubject
+    plan.maxRecordsPerSubject !== contract.maxRecordsPerSubject ||
+    !hasCourse(plan, contract)
   ) {
     return refuse('PLAN_MISMATCH', 'The plan and its contract disagree on hash, fields or records per customer.');
   }
   if (dataset === null) return refuse('NO_DATA', NO_DATA);
   if (funds === null) return refuse('NO_BUDGET', 'The data set has no privacy budget.');
   try {
-    requireBudget(funds.budget, funds.spent, privacyStatement(plan).muSquaredTotal, dataset.name);
+    requireBudget(funds.budget, funds.spent, statementOf(plan).muSquaredTotal, dataset.name);
   } catch (error) {
     if (!(error instanceof PrivacyError)) throw error;
     // What was spent before is the bank's own matter; the plan's cost is public.
@@ -70,6 +70,17 @@ export async function reviewPlan(
     return refuse(error.code, reason, error.message);
   }
   return review({ accepted: true });
+}
+
+/** Whether the plan's model has the shape of the contract. */
+function hasCourse(plan: FederatedPlan, contract: Contract): boolean {
+  try {
+    courseFor(plan, contract);
+    return true;
+  } catch (error) {
+    if (error instanceof LearningError) return false;
+    throw error;
+  }
 }
 
 /** What a node would answer, with the figures its own bank may read. */
@@ -90,7 +101,7 @@ export interface NodeOpinion {
 export async function nodeOpinion(
   context: Pick<NodeContext, 'store' | 'participation' | 'name'>,
   roster: RosterFloors | null,
-  plan: TrainingPlan,
+  plan: FederatedPlan,
   contract: Contract | null,
 ): Promise<NodeOpinion> {
   const { verdict, dataset, funds, internal } = await reviewPlan(context, roster, plan, contract);
@@ -103,7 +114,7 @@ export async function nodeOpinion(
       ...{ epsilon, delta, spentEpsilon: epsilonOf(funds.spent, delta) },
       leftEpsilon: budgetLeft(funds.budget, funds.spent),
     },
-    share: funds && privacyStatement(plan).muSquaredTotal / muSquared,
+    share: funds && statementOf(plan).muSquaredTotal / muSquared,
   };
 }
 

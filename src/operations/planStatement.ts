@@ -8,16 +8,14 @@
 import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { adaSspStatement } from '../learning/adassp.ts';
-import { planHash, type TrainingPlan } from '../learning/plan.ts';
+import { type FederatedPlan, firstRoundOf, mechanismIn, statementOf } from '../learning/federatedPlan.ts';
 import { unitOf as unitOfKnots } from '../learning/resolution.ts';
 import { defaultSgd, type SgdSettings, settingsHash } from '../learning/sgd/settings.ts';
 import { GRID_BITS, sgdStatement } from '../learning/sgd/statement.ts';
-import { privacyStatement } from '../learning/statement.ts';
 import { aggregatorAnd } from '../learning/statementText.ts';
 import { epsilonOf } from '../privacy/budget.ts';
 import { roundUp, sumUp } from '../privacy/gdp.ts';
 import { rationalText } from '../privacy/rational.ts';
-import { releaseFacts } from './ledger.ts';
 
 export interface StatedRelease {
   /** `counts`, `round-N`, `evaluation`; `labels`, `crosses` of AdaSSP; `steps` of DP-SGD. */
@@ -61,28 +59,28 @@ export interface Statement {
 }
 
 /** @param contract the plan's, or null when it is not at hand: what follows from its customer key is then left open. */
-export function statePlan(plan: TrainingPlan, contract: Contract | null): Statement {
-  const stated = privacyStatement(plan);
-  const { losses, releases } = stated;
+export function statePlan(plan: FederatedPlan, contract: Contract | null): Statement {
+  const { losses, releases } = statementOf(plan);
   const charged: number[] = [];
   const readers: number[] = [];
   const { family, mode, sites, epsilon, delta } = plan;
   return {
     plan,
-    planHash: planHash(plan),
+    planHash: canonicalHash(plan),
     statement: {
       ...{ family, mode, sites, epsilon, delta, sampling: null },
       ...unitOf(plan.maxRecordsPerSubject, contract),
       losses,
-      releases: releases.map(({ name, muSquared, readersMuSquared }, round) => {
+      releases: releases.map(({ name, muSquared, readersMuSquared }, place) => {
         charged.push(muSquared);
         readers.push(readersMuSquared);
-        const { sensitivitySquared, sigma } = releaseFacts(plan, stated, round);
+        const { sensitivitySquared, sigma, times } = mechanismIn(plan, firstRoundOf(plan) + place);
         const recordUnit = recordUnitOf(plan, name);
         return {
-          ...{ name, times: 1, sensitivity: Math.sqrt(Number(sensitivitySquared)), sigma: String(sigma) },
-          recordUnit,
-          ...{ muSquared, readersMuSquared },
+          ...{ name, times, sensitivity: Math.sqrt(sensitivitySquared) },
+          // Safe: a plan that states a release states its noise.
+          sigma: rationalText(sigma!),
+          ...{ recordUnit, muSquared, readersMuSquared },
           epsilon: epsilonOf(sumUp(charged), delta),
           readersEpsilon: epsilonOf(sumUp(readers), delta),
         };
@@ -93,9 +91,10 @@ export function statePlan(plan: TrainingPlan, contract: Contract | null): Statem
 }
 
 /** Released integers for one record in a bin: through knots in units of theirs, residuals of a round on their grid. */
-function recordUnitOf(plan: TrainingPlan, release: string): number {
+function recordUnitOf(plan: FederatedPlan, release: string): number {
+  if (plan.family !== 'scorecard') return plan.encoding.scale;
   if (release === 'evaluation') return 1;
-  return unitOfKnots(plan.knots) * (release === 'counts' ? 1 : 2 ** plan.residualBits);
+  return unitOfKnots(plan.knots) * (release === 'counts' ? 1 : 2 ** (plan.residualBits - plan.ringShift));
 }
 
 export interface OtherWishes {

@@ -11,23 +11,24 @@
  * other's reservation lost; the loser's commit then fails and nothing of it leaves, but its budget is spent.
  */
 import { decodeHistogram, encodeHistogram } from '../../federated/protocol/histogram.ts';
-import type { Contract } from '../contract/contract.ts';
 import { LearningError, PrivacyError } from '../errors.ts';
 import { courseFor } from '../learning/course.ts';
+import { parseFederatedPlan, releaseIn, statementOf } from '../learning/federatedPlan.ts';
 import { parseEvaluation } from '../learning/modelEvaluation.ts';
-import { parsePlan, type TrainingPlan } from '../learning/plan.ts';
 import { addNoise } from '../learning/site.ts';
-import { type PrivacyStatement, privacyStatement, type Release } from '../learning/statement.ts';
+import type { PlanStatement, Release } from '../learning/statement.ts';
 import type { RosterFloors } from '../participant/policy.ts';
-import type { ParticipantPort, PlanVerdict, ReleaseTask } from '../participant/port.ts';
+import type { LogWitness, ParticipantPort, ReleaseTask } from '../participant/port.ts';
 import { requireBudget } from '../privacy/budget.ts';
 import { type ReleaseRow, reservationEntry } from '../store/ledger.ts';
 import type { NodeContext } from './context.ts';
 import { releaseFacts } from './ledger.ts';
 import { adoptModel } from './models.ts';
-import { reviewPlan } from './planReview.ts';
+import { noteOpenedSum, requireUnopened } from './openedSums.ts';
+import { answerPlan } from './planAnswers.ts';
 import { valuesToRelease } from './releaseValues.ts';
 import { openTrainingData, type TrainingData } from './trainingData.ts';
+import { openTrainingRefusals, type TrainingRefusals } from './trainingRefusals.ts';
 
 /** What `--progress-json` prints. */
 export type NodeEvent =
@@ -41,16 +42,20 @@ export function openParticipantPort(
   context: NodeContext,
   roster: RosterFloors,
   emit: (event: NodeEvent) => void,
+  logs?: LogWitness,
 ): ParticipantPort {
   const data = openTrainingData(context);
   const { store } = context;
-  const refusals = openRefusals(context);
+  const refusals = openTrainingRefusals(context);
   return {
+    ...(logs !== undefined && { logs }),
     async answerPlan(plan, planHash, contract) {
-      const verdict = await answer(context, roster, refusals, plan, planHash, contract);
-      const code = verdict.accepted ? {} : { code: verdict.code };
-      emit({ event: 'plan', plan: plan.id, accepted: verdict.accepted, ...code });
-      return verdict;
+      const answer = await answerPlan(context, roster, refusals, plan, planHash, contract);
+      if (answer.accepted !== null) {
+        const code = answer.accepted ? {} : { code: answer.code };
+        emit({ event: 'plan', plan: plan.id, accepted: answer.accepted, ...code });
+      }
+      return answer;
     },
     async release(task) {
       const started = performance.now();
@@ -58,6 +63,7 @@ export function openParticipantPort(
       emit({ event: 'release', plan: task.plan.id, round: task.round, ms: Math.round(performance.now() - started) });
       return released;
     },
+    revealing: (sum) => noteOpenedSum(context, refusals, sum),
     async adopt(model, evidence) {
       const plan = await store.plans.find(evidence.planId);
       // The end of a plan comes again after a lost reply; by then a newer model may be champion.
@@ -66,7 +72,7 @@ export function openParticipantPort(
       if (plan?.state !== 'accepted' || plan.hash !== evidence.planHash || dataset === null) {
         throw notAccepted(evidence.planId);
       }
-      const accepted = parsePlan(plan.plan);
+      const accepted = parseFederatedPlan(plan.plan);
       const { mode, sites, rounds, epsilon, delta } = accepted;
       const { planHash, modelHash } = evidence;
       parseEvaluation(evidence.evaluation, { plan: accepted, planHash, modelHash });
@@ -87,66 +93,10 @@ export function openParticipantPort(
   };
 }
 
-/** Decides on a plan once; asked again, the same answer. The decision and its audit entry commit together. */
-async function answer(
-  context: NodeContext,
-  roster: RosterFloors,
-  refusals: Refusals,
-  plan: TrainingPlan,
-  planHash: string,
-  contract: Contract,
-): Promise<PlanVerdict> {
-  const { store } = context;
-  const known = await store.plans.find(plan.id);
-  if (known !== null) {
-    if (known.hash !== planHash) {
-      await refusals.record({ type: 'plan.refuse', code: 'PLAN_STATE', planId: plan.id, details: { planHash } });
-      return refusal('PLAN_STATE', 'Another plan of this id was answered before.');
-    }
-    return known.state === 'refused' ? readRefusal(known.reason ?? '') : { accepted: true };
-  }
-  const { verdict, dataset, internal } = await reviewPlan(context, roster, plan, contract);
-  if (!verdict.accepted) context.log.warn({ plan: plan.id, code: verdict.code }, internal ?? verdict.reason);
-  await store.transaction(async (tx) => {
-    await tx.plans.insert({
-      ...{ id: plan.id, hash: planHash, plan, datasetId: dataset?.id ?? null },
-      ...(verdict.accepted
-        ? { state: 'accepted' }
-        : { state: 'refused', reason: `${verdict.code}: ${verdict.reason}` }),
-    });
-    await tx.append({
-      type: 'plan.answered',
-      actor: 'operator',
-      outcome: verdict.accepted ? 'accepted' : 'refused',
-      reasonCodes: verdict.accepted ? [] : [verdict.code],
-      details: {
-        planId: plan.id,
-        planHash,
-        contractHash: plan.contractHash,
-        epsilon: plan.epsilon,
-        delta: plan.delta,
-        rounds: plan.rounds,
-        mode: plan.mode,
-      },
-    });
-  });
-  return verdict;
-}
-
-function refusal(code: string, reason: string): PlanVerdict {
-  return { accepted: false, code, reason };
-}
-
-/** A stored refusal: code, colon, sentence. */
-function readRefusal(text: string): PlanVerdict {
-  const end = text.indexOf(': ');
-  return end < 0 ? refusal('PLAN_REFUSED', text) : refusal(text.slice(0, end), text.slice(end + 2));
-}
-
 async function release(
   context: NodeContext,
   data: TrainingData,
-  refusals: Refusals,
+  refusals: TrainingRefusals,
   task: ReleaseTask,
 ): Promise<{ histogram: Float64Array; releaseId: string }> {
   const { plan, planHash, contract, round, model } = task;
@@ -155,6 +105,7 @@ async function release(
   if (accepted?.state !== 'accepted' || accepted.hash !== planHash || accepted.datasetId === null) {
     throw notAccepted(plan.id);
   }
+  await requireUnopened(context, refusals, task);
   const { datasetId } = accepted;
   const earlier = await store.ledger.latest(datasetId, plan.id, round);
   if (earlier?.state === 'committed' && earlier.payload !== null) {
@@ -162,10 +113,11 @@ async function release(
     const cells = courseFor(plan, contract).dimension(round);
     return { histogram: decodeHistogram(earlier.payload, cells), releaseId: earlier.id };
   }
-  const statement = privacyStatement(plan);
+  const statement = statementOf(plan);
+  const priced = releaseIn(plan, statement, round);
   // Each round is charged for its own sensitivity and noise: counts in the place of a gradient would cost too little.
-  if (statement.releases[round] === undefined || (round === 0) !== (model === null)) throw wrongRound(round);
-  if (earlier?.state === 'refused') await requireRoom(context, datasetId, statement.releases[round]);
+  if (plan.family === 'scorecard' && (round === 0) !== (model === null)) throw wrongRound(round);
+  if (earlier?.state === 'refused') await requireRoom(context, datasetId, priced);
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
   const { values, sigmaSquared } = await valuesToRelease(context, data, datasetId, task, statement);
   const reserved = await reserve(context, datasetId, earlier, task, statement);
@@ -189,9 +141,9 @@ async function reserve(
   datasetId: number,
   earlier: ReleaseRow | null,
   { plan, planHash, round, stateHash }: ReleaseTask,
-  statement: PrivacyStatement,
+  statement: PlanStatement,
 ): Promise<ReleaseRow> {
-  const { name, muSquared } = statement.releases[round];
+  const { name, muSquared } = releaseIn(plan, statement, round);
   const outcome = await store.transaction(async (tx) => {
     // The budget before the log: every reservation takes the two locks in this order.
     await tx.ledger.lockBudget(datasetId);
@@ -233,35 +185,11 @@ async function reserve(
   throw new PrivacyError('BUDGET_EXHAUSTED', 'the budget of the data set is spent', { where: name });
 }
 
-interface Refusals {
-  /** Appends the audit entry of a refusal that changes no row. */
-  record(refusal: {
-    type: 'plan.refuse' | 'privacy.refuse';
-    code: string;
-    planId: string;
-    details: { [name: string]: string | number };
-  }): Promise<void>;
-}
-
-/** One entry for each plan and round, however often and for how many states it is asked: the log is not for flooding. */
-function openRefusals({ store }: NodeContext): Refusals {
-  const recorded = new Set<string>();
-  return {
-    async record({ type, code, planId, details }) {
-      const key = `${type} ${planId} ${details.round ?? ''}`;
-      if (recorded.has(key)) return;
-      const entry = { actor: ACTOR, outcome: 'refused', reasonCodes: [code], details: { planId, ...details } };
-      await store.transaction((tx) => tx.append({ type, ...entry }));
-      recorded.add(key);
-    },
-  };
-}
-
 /** A release made at one model must never be passed off as one made at another. */
 async function requireSameState(
   earlier: ReleaseRow,
   { plan, stateHash, round }: ReleaseTask,
-  refusals: Refusals,
+  refusals: TrainingRefusals,
 ): Promise<void> {
   // Safe: `reserve` above writes every statement; one without the member is refused.
   const { stateHash: paidFor } = earlier.statement as { stateHash?: string };

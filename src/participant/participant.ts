@@ -1,28 +1,37 @@
 /**
- * The bank's side of the federation: one outbound connection, kept alive, and its tasks done one after the other.
+ * The bank's side of the federation: one outbound connection, kept alive, and its tasks, those of a plan in their order.
  *
  * Connection loss, a restarted aggregator and a failing port all lead to a new connection after a growing, jittered
- * pause; the aggregator then sends whatever is still open. Limit: one task at a time, plans in the order they came.
+ * pause; the aggregator then sends whatever is still open. Keys and shares of secure aggregation outlive a connection and
+ * end with the process. Limit: one task of a plan at a time; all plans share one thread for passes over the records.
  */
 
 import { randomUUID } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import pRetry, { AbortError } from 'p-retry';
 import { Party } from '../../federated/protocol/envelope.ts';
 import { fromConnectError } from '../../federated/protocol/failure.ts';
-import type { Task } from '../../federated/protocol/generated/veilrisk_pb.js';
+import type { PlanOffer, Task } from '../../federated/protocol/generated/veilrisk_pb.js';
 import type { IdentityKey } from '../../federated/protocol/identity.ts';
 import type { Roster } from '../../federated/protocol/roster.ts';
 import { connect } from '../../federated/protocol/transport.ts';
 import { FederationError, type FederationErrorCode, VeilriskError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { type RandomSource, systemRandom } from '../random.ts';
+import { sendCheckpoint } from './checkpoint.ts';
 import type { ParticipantPort } from './port.ts';
-import { answerOffer, doRound, endPlan, type KnownPlan, type Session } from './tasks.ts';
+import { openProposal, type Session } from './session.ts';
+import { acceptShares, agree, makeKeys, reveal, sealShares } from './sumTasks.ts';
+import { answerOffer, doRound, endPlan } from './tasks.ts';
+import { Work } from './work.ts';
 
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
 /** Silence after which a connection counts as lost, beyond what the aggregator promised. */
 const GRACE_MS = 10_000;
 const FIRST_MESSAGE_MS = 15_000;
+/** How often a plan that waits for a person is looked at. */
+const DECISION_MS = 1_000;
 
 export interface ParticipantOptions {
   roster: Roster;
@@ -33,19 +42,36 @@ export interface ParticipantOptions {
   /** Overrides the roster's URL. */
   url?: string;
   log: Log;
+  /** Of keys and shares; the system's where none is given. */
+  random?: RandomSource;
   /** Ends the participant; a task under way is abandoned and comes again next time. */
   signal: AbortSignal;
 }
 
 /** Runs until the signal. Throws only what no retry can mend: a roster or an identity the aggregator does not know. */
 export async function runParticipant(options: ParticipantOptions): Promise<void> {
-  const { roster, site, identity, signal, log } = options;
+  const { roster, site, identity } = options;
   const party = new Party(roster, site, identity);
-  const plans = new Map<string, KnownPlan>();
+  const shared: Shared = {
+    ...{ party, plans: new Map(), random: options.random ?? systemRandom() },
+    ...{ incarnation: randomUUID(), cosigned: { size: 0, sent: 0 } },
+  };
+  try {
+    await reconnect(options, shared);
+  } finally {
+    for (const { sums } of shared.plans.values()) sums?.close();
+  }
+}
+
+/** What outlives a connection. */
+type Shared = Omit<Session, 'connection' | 'port' | 'log'>;
+
+async function reconnect(options: ParticipantOptions, shared: Shared): Promise<void> {
+  const { signal, log } = options;
   while (!signal.aborted) {
     try {
       // One call of pRetry lasts until a connection has worked: the pause starts small again afterwards.
-      await pRetry(() => session(options, party, plans), {
+      await pRetry(() => session(options, shared), {
         retries: Number.POSITIVE_INFINITY,
         minTimeout: FIRST_PAUSE_MS,
         maxTimeout: LONGEST_PAUSE_MS,
@@ -66,39 +92,38 @@ export async function runParticipant(options: ParticipantOptions): Promise<void>
 /**
  * One connection. Resolves when it ended after doing some good, rejects when it did none.
  */
-async function session(options: ParticipantOptions, party: Party, plans: Map<string, KnownPlan>): Promise<void> {
+async function session(options: ParticipantOptions, shared: Shared): Promise<void> {
   const { roster, url, port, log, signal } = options;
+  const { party, incarnation } = shared;
   const connection = connect(roster, url, options.identity);
   const lost = new AbortController();
   const ended = AbortSignal.any([signal, lost.signal]);
-  const current: Session = { party, connection, port, log, plans };
-  let working: Promise<void> = Promise.resolve();
+  const current: Session = { ...shared, connection, port, log };
+  const work = new Work(ended, (error) => {
+    failure ??= error;
+    lost.abort();
+  });
   let failure: unknown;
-  let done = 0;
-  let watchdog = setTimeout(() => lost.abort(), FIRST_MESSAGE_MS);
+  let checkpoint: Promise<void> | undefined;
+  let watchdog = globalThis.setTimeout(() => lost.abort(), FIRST_MESSAGE_MS);
   try {
     const messageId = `listen/${randomUUID()}`;
     let sequence = 0;
-    const stream = connection.federation.tasks(party.seal('listen', messageId, {}), { signal: ended });
-    for await (const envelope of stream) {
+    const logSize = BigInt((await port.logs?.size()) ?? 0);
+    const listen = party.seal('listen', messageId, { incarnation, logSize });
+    for await (const envelope of connection.federation.tasks(listen, { signal: ended })) {
       const { message } = party.open('task', envelope, `${messageId}/${sequence++}`);
       if (message.task.case === 'heartbeat') {
-        if (sequence === 1) log.info({ site: options.site }, 'connected to the aggregator');
+        if (sequence === 1) {
+          log.info({ site: options.site }, 'connected to the aggregator');
+          checkpoint = sendCheckpoint(current);
+        }
         clearTimeout(watchdog);
-        watchdog = setTimeout(() => lost.abort(), message.task.value.nextWithinMs + GRACE_MS);
+        watchdog = globalThis.setTimeout(() => lost.abort(), message.task.value.nextWithinMs + GRACE_MS);
         continue;
       }
-      working = working
-        .then(() => (ended.aborted ? undefined : perform(current, message)))
-        .then(
-          () => {
-            done++;
-          },
-          (error: unknown) => {
-            failure ??= error;
-            lost.abort();
-          },
-        );
+      // The tasks of a plan in their order; those of another do not wait for a long pass over the records.
+      work.add(queueOf(message), () => perform(current, message, work));
     }
   } catch (error) {
     failure ??= error;
@@ -107,26 +132,57 @@ async function session(options: ParticipantOptions, party: Party, plans: Map<str
     lost.abort();
     connection.close();
   }
-  await working;
+  await Promise.all([work.finished(), checkpoint]);
   if (signal.aborted) return;
-  const error = failure instanceof VeilriskError ? failure : fromConnectError(failure ?? 'the stream ended');
+  const error =
+    failure instanceof VeilriskError
+      ? failure
+      : fromConnectError(failure ?? 'the stream ended', url ?? roster.aggregator.url);
   if (isFinal(error)) throw new AbortError(error);
-  if (done === 0) throw error;
-  log.warn({ code: error.code }, error.message);
+  if (work.done === 0) throw error;
+  log.warn({ code: error.code, where: error.where }, error.message);
 }
 
-async function perform(session: Session, { task }: Task): Promise<void> {
+async function perform(session: Session, { task, log }: Task, work: Work): Promise<void> {
   switch (task.case) {
-    case 'offer':
-      return answerOffer(session, task.value);
+    case 'offer': {
+      const offer = task.value;
+      // Beside the other tasks: one of them may be that the plan has ended.
+      const queue = `decision ${offer.proposal?.messageId}`;
+      if (!(await answerOffer(session, offer))) work.add(queue, () => waitForPerson(session, offer, work.ended));
+      return;
+    }
+    case 'keys':
+      return makeKeys(session, task.value);
+    case 'shares':
+      return sealShares(session, task.value);
+    case 'epoch':
+      return acceptShares(session, task.value);
     case 'round':
-      return doRound(session, task.value);
+      return doRound(session, task.value, log);
+    case 'agreement':
+      return agree(session, task.value);
+    case 'reveal':
+      return reveal(session, task.value);
     case 'ended':
-      return endPlan(session, task.value);
+      await endPlan(session, task.value);
+      return sendCheckpoint(session);
     default:
       // A newer aggregator may send kinds we do not know; they are not ours to do.
       return;
   }
+}
+
+/** Asks the port again and again until a person has decided, or the plan or the connection has ended. */
+async function waitForPerson(session: Session, offer: PlanOffer, ended: AbortSignal): Promise<void> {
+  const { id } = openProposal(session, offer.proposal).plan;
+  do {
+    await setTimeout(DECISION_MS, undefined, { signal: ended }).catch(() => {});
+  } while (!ended.aborted && session.plans.has(id) && !(await answerOffer(session, offer)));
+}
+
+function queueOf({ task }: Task): string {
+  return task.value !== undefined && 'planId' in task.value ? task.value.planId : '';
 }
 
 const FINAL: ReadonlySet<FederationErrorCode> = new Set(['SITE_UNKNOWN', 'ROSTER_INVALID']);

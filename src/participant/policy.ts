@@ -7,7 +7,8 @@
 
 import { z } from 'zod';
 import { FederationError } from '../errors.ts';
-import { type Aggregator, type TrainingPlan, thresholdOf } from '../learning/plan.ts';
+import type { FederatedPlan } from '../learning/federatedPlan.ts';
+import { type Aggregator, thresholdOf } from '../learning/plan.ts';
 
 const PARTICIPATION_FORMAT = 'veilrisk-participation/2';
 const FAMILIES = ['scorecard', 'logistic', 'mlp'] as const;
@@ -48,7 +49,7 @@ export interface ParticipationPolicy {
   /** Default: all. */
   families: ('scorecard' | 'logistic' | 'mlp')[];
   /** Trust modes. In `site` the bank relies on nobody; default: both. */
-  modes: TrainingPlan['mode'][];
+  modes: FederatedPlan['mode'][];
   /** Mode `sum`: the strongest aggregator the bank relies on; `lying` (default) refuses plans against `watching` ones. */
   aggregator: Aggregator;
   /** Mode `sum`: banks that a plan has to bear on the aggregator's side, at least; default 1. */
@@ -104,7 +105,7 @@ export interface RosterFloors {
 }
 
 /** The first floor a plan breaks, with a reason that may be sent to the operator, or acceptance. */
-export function checkPlan(policy: ParticipationPolicy, roster: RosterFloors, plan: TrainingPlan): PolicyVerdict {
+export function checkPlan(policy: ParticipationPolicy, roster: RosterFloors, plan: FederatedPlan): PolicyVerdict {
   const refuse = (code: PolicyRefusalCode, reason: string): PolicyVerdict => ({ accepted: false, code, reason });
   if (!policy.modes.includes(plan.mode)) {
     return refuse('POLICY_MODE', `Trust mode "${plan.mode}" is not accepted; this bank accepts ${list(policy.modes)}.`);
@@ -139,7 +140,7 @@ export function checkPlan(policy: ParticipationPolicy, roster: RosterFloors, pla
 }
 
 /** What secure aggregation has to bear. */
-function checkSums(policy: ParticipationPolicy, plan: TrainingPlan): PolicyVerdict {
+function checkSums(policy: ParticipationPolicy, plan: FederatedPlan): PolicyVerdict {
   const { sites, threshold, colluders } = plan;
   const refuse = (code: PolicyRefusalCode, reason: string): PolicyVerdict => ({ accepted: false, code, reason });
   const least = thresholdOf(sites, policy.aggregator);

@@ -1,110 +1,163 @@
 /**
- * Doing one task: verify, ask the bank's port, send the signed result.
+ * Answering plans, doing rounds, ending plans: verify, ask the bank's port, send the signed result.
  *
  * Every message id is a function of the task, so a repetition after a crash is the same message and the aggregator
- * answers it the same way. A release computed on one model state is never sent for another.
+ * answers it the same way. A release computed on one model state is never sent for another, and whether it goes out
+ * masked is decided by the operator's plan alone: no task can ask for the plain numbers of a round that is summed.
  */
 
-import { randomUUID } from 'node:crypto';
-import { canonicalHash, parseCanonical } from '../../federated/protocol/canonical.ts';
 import { openModel } from '../../federated/protocol/client.ts';
-import type { BodyInit, Party } from '../../federated/protocol/envelope.ts';
-import { fromConnectError } from '../../federated/protocol/failure.ts';
+import type { BodyInit } from '../../federated/protocol/envelope.ts';
 import type { PlanEnded, PlanOffer, RoundTask } from '../../federated/protocol/generated/veilrisk_pb.js';
 import { encodeHistogram } from '../../federated/protocol/histogram.ts';
-import type { Connection } from '../../federated/protocol/transport.ts';
 import { decodeWeights, stateHash } from '../../federated/protocol/weights.ts';
-import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
-import { ContractError, FederationError, LearningError, PrivacyError, type VeilriskError } from '../errors.ts';
-import { courseFor } from '../learning/course.ts';
-import { evaluationRound } from '../learning/modelEvaluation.ts';
-import { parsePlan, planHash, type TrainingPlan } from '../learning/plan.ts';
+import { type Contract, layoutOf } from '../contract/contract.ts';
+import {
+  ContractError,
+  FederationError,
+  LearningError,
+  PrivacyError,
+  SecaggError,
+  type VeilriskError,
+} from '../errors.ts';
+import type { CourseWeights } from '../learning/course.ts';
 import type { AdditiveModel } from '../learning/site.ts';
-import type { Log } from '../log.ts';
-import type { ParticipantPort, PlanVerdict } from './port.ts';
+import type { Head, PlanVerdict, ReleaseTask } from './port.ts';
+import { CALL_TIMEOUT_MS, type KnownPlan, knownPlan, openProposal, type Session, unlessLate } from './session.ts';
+import type { OpenSum, PlanSums } from './sums.ts';
 
-const CALL_TIMEOUT_MS = 15_000;
+type Outcome = NonNullable<BodyInit<'update'>['outcome']>;
 
-export interface Session {
-  readonly party: Party;
-  readonly connection: Connection;
-  readonly port: ParticipantPort;
-  readonly log: Log;
-  /** Verified plans by id, kept over reconnections. */
-  readonly plans: Map<string, KnownPlan>;
-}
-
-export interface KnownPlan {
-  plan: TrainingPlan;
-  planHash: string;
-  contract: Contract;
-}
-
-/** Answers a plan the operator signed. */
-export async function answerOffer(session: Session, offer: PlanOffer): Promise<void> {
+/** Answers a plan the operator signed. False when a person has to decide first: ask again. */
+export async function answerOffer(session: Session, offer: PlanOffer): Promise<boolean> {
   const known = openProposal(session, offer.proposal);
   const { plan, planHash: hash, contract } = known;
-  const verdict: PlanVerdict = await session.port.answerPlan(plan, hash, contract);
-  session.plans.set(plan.id, known);
+  const verdict = await session.port.answerPlan(plan, hash, contract);
+  if (!session.plans.has(plan.id)) session.plans.set(plan.id, known);
+  if (verdict.accepted === null) return false;
+  await sendAnswer(session, known, verdict);
+  return true;
+}
+
+async function sendAnswer(session: Session, { plan, planHash: hash }: KnownPlan, verdict: PlanVerdict): Promise<void> {
   const messageId = `answer/${hash}`;
   const envelope = session.party.seal('answer', messageId, {
     planId: plan.id,
     planHash: hash,
     ...(verdict.accepted ? { accepted: true } : { accepted: false, code: verdict.code, reason: verdict.reason }),
   });
-  const reply = await session.connection.federation.answer(envelope, { timeoutMs: CALL_TIMEOUT_MS });
-  session.party.open('answered', reply, messageId);
-  session.log.info({ plan: plan.id, accepted: verdict.accepted }, 'plan answered');
+  const call = async () => {
+    const reply = await session.connection.federation.answer(envelope, { timeoutMs: CALL_TIMEOUT_MS });
+    session.party.open('answered', reply, messageId);
+  };
+  const isTaken = await unlessLate(session, plan.id, call, new Set(['PLAN_STATE']));
+  // Decided after the deadline: the plan runs without this site, or not at all.
+  if (!isTaken) await session.port.planEnded(plan.id, 'aborted', 'The plan took no answers any more.');
+  session.log.info({ plan: plan.id, accepted: verdict.accepted, isTaken }, 'plan answered');
 }
 
-/** Releases and sends the histogram a round asks for, or a signed refusal. */
-export async function doRound(session: Session, task: RoundTask): Promise<void> {
-  const { plan, contract } = await knownPlan(session, task.planId, task.planHash);
-  const flat = decodeWeights(task.weights);
-  const hash = stateHash({ intercept: task.intercept, flat });
-  if (task.round > (evaluationRound(plan) ?? plan.rounds) || !Buffer.from(hash).equals(task.stateHash)) {
+/** Releases and sends what a round asks for, or a signed refusal. @param head of the aggregator's log, with the task. */
+export async function doRound(session: Session, task: RoundTask, head: Head | undefined): Promise<void> {
+  const known = await knownPlan(session, task.planId, task.planHash);
+  const { plan, course } = known;
+  const weights = { intercept: task.intercept, flat: decodeWeights(task.weights) };
+  const { round, attempt } = task;
+  if (
+    round < course.firstRound ||
+    round > course.lastRound ||
+    !Buffer.from(stateHash(weights)).equals(task.stateHash)
+  ) {
     throw new FederationError('ROUND_MISMATCH', 'The task does not fit its plan or its own state hash.', {
-      where: `round ${task.round}`,
+      where: `round ${round}`,
     });
   }
-  const model = task.round === 0 ? null : modelOf(task.intercept, flat, contract);
-  const base = { planId: plan.id, planHash: task.planHash, round: task.round, stateHash: task.stateHash };
-  let outcome: BodyInit<'update'>['outcome'];
+  const sums = sumsOf(known, task);
+  const release = releaseTask(known, task, weights);
+  let outcome: Outcome;
+  let cosignature = '';
   try {
-    const release = { plan, planHash: task.planHash, contract, round: task.round, model };
-    const { histogram, releaseId } = await session.port.release({
-      ...release,
-      stateHash: Buffer.from(hash).toString('hex'),
-    });
-    const cells = courseFor(plan, contract).dimension(task.round);
-    if (histogram.length !== cells) {
-      throw new LearningError('TRAINING_INPUT', `The release must have ${cells} coordinates.`, { where: plan.id });
+    const log = await witness(session, known, head);
+    if (sums === null) {
+      cosignature = log.cosignature;
+      outcome = plainOf(await session.port.release(release), course.dimension(round));
+    } else {
+      const sum = openSum(known, sums, task, log);
+      ({ cosignature } = sum);
+      outcome = maskedOf(await session.port.release(release), sum);
     }
-    outcome = {
-      case: 'histogram',
-      value: { dimension: histogram.length, values: encodeHistogram(histogram), releaseId },
-    };
   } catch (error) {
     if (!declines(error)) throw error;
-    session.log.warn({ plan: plan.id, round: task.round, code: error.code }, 'round declined');
+    session.log.warn({ plan: plan.id, round, attempt, code: error.code }, 'round declined');
     // The code alone: a message could say more about the bank than the others need to know.
     outcome = { case: 'refusal', value: { code: error.code, reason: 'The site declined this round.' } };
   }
-  await send(session, task, { ...base, outcome });
-}
-
-async function send(session: Session, task: RoundTask, update: BodyInit<'update'>): Promise<void> {
-  const messageId = `update/${task.planHash}/${task.round}`;
-  const envelope = session.party.seal('update', messageId, update);
-  try {
+  const base = { planId: plan.id, planHash: task.planHash, round, attempt, stateHash: task.stateHash, cosignature };
+  const messageId = `update/${task.planHash}/${round}${sums === null ? '' : `/${attempt}`}`;
+  const envelope = session.party.seal('update', messageId, { ...base, outcome });
+  // Too late, or the plan moved on: the release stays spent.
+  await unlessLate(session, plan.id, async () => {
     const reply = await session.connection.federation.submit(envelope, { timeoutMs: CALL_TIMEOUT_MS });
     session.party.open('received', reply, messageId);
-  } catch (cause) {
-    const error = fromConnectError(cause);
-    // Too late, or the plan moved on: the next task says what is wanted now. The release stays spent.
-    if (error.code !== 'ROUND_CLOSED' && error.code !== 'ROUND_MISMATCH') throw error;
-    session.log.warn({ plan: task.planId, round: task.round, code: error.code }, 'update came too late');
+  });
+}
+
+/** Where a round's numbers go: under masks, or null for in the clear. The plan says which; a task that differs is refused. */
+function sumsOf({ plan, course, sums }: KnownPlan, { round, sum }: RoundTask): PlanSums | null {
+  const bits = course.ringBits(round);
+  if (bits === 0 && sum === undefined) return null;
+  if (bits > 0 && sum?.bits === bits && sums !== null) return sums;
+  const wanted = bits === 0 ? 'in the clear' : `under masks of ${bits} bits`;
+  throw new FederationError('ROUND_MISMATCH', `The plan makes this sum ${wanted}, and the task asks otherwise.`, {
+    where: `plan ${plan.id}, round ${round}`,
+  });
+}
+
+function releaseTask({ plan, planHash, contract }: KnownPlan, task: RoundTask, weights: CourseWeights): ReleaseTask {
+  const { round, attempt } = task;
+  const model = round > 0 && plan.family === 'scorecard' ? modelOf(weights, contract) : null;
+  const hash = Buffer.from(task.stateHash).toString('hex');
+  return { plan, planHash, contract, round, attempt, weights, model, stateHash: hash };
+}
+
+interface SeenLog {
+  readonly cosignature: string;
+  readonly logHead: Uint8Array;
+}
+
+/** Accepts the log the task came with. A log that was shown once is shown with every round of a plan of mode `sum`. */
+async function witness({ port }: Session, known: KnownPlan, head: Head | undefined): Promise<SeenLog> {
+  if (head !== undefined && port.logs !== undefined) {
+    const seen = await port.logs.witness(head);
+    known.hasSeenLog = true;
+    return seen;
   }
+  if (known.hasSeenLog && known.sums !== null) {
+    throw new FederationError('LOG_INCONSISTENT', 'The aggregator no longer shows its log.', { where: known.plan.id });
+  }
+  return { cosignature: '', logHead: new Uint8Array(32) };
+}
+
+function openSum({ course }: KnownPlan, sums: PlanSums, task: RoundTask, log: SeenLog): OpenSum {
+  const { round, attempt, stateHash, sum } = task;
+  const { epoch, slot, members, bits } = sum ?? { epoch: 0, slot: 0, members: [], bits: 0 };
+  const dimension = course.dimension(round);
+  const { logHead, cosignature } = log;
+  return sums.open(epoch, { round, attempt, slot, stateHash, members, dimension, bits, logHead }, cosignature);
+}
+
+type Released = Awaited<ReturnType<Session['port']['release']>>;
+
+function plainOf({ histogram, releaseId }: Released, cells: number): Outcome {
+  if (histogram.length !== cells) {
+    throw new LearningError('TRAINING_INPUT', `The release must have ${cells} coordinates.`, { where: releaseId });
+  }
+  return { case: 'histogram', value: { dimension: cells, values: encodeHistogram(histogram), releaseId } };
+}
+
+function maskedOf({ histogram, releaseId }: Released, sum: OpenSum): Outcome {
+  const { dimension, bits, slot } = sum.context;
+  const values = sum.participant.mask(sum.context, histogram);
+  return { case: 'masked', value: { dimension, bits, values: bytes(values), epoch: sum.epoch, slot, releaseId } };
 }
 
 /** Adopts the model of a completed plan, tells the port, and tells the aggregator that we know. */
@@ -122,45 +175,16 @@ export async function endPlan(session: Session, ended: PlanEnded): Promise<void>
     await session.port.adopt(model, evidence);
   }
   await session.port.planEnded(planId, state, reason);
+  session.plans.get(planId)?.sums?.close();
+  session.plans.delete(planId);
   const messageId = `acknowledge/${hash}`;
   const envelope = session.party.seal('acknowledge', messageId, { planId, planHash: hash });
   const reply = await session.connection.federation.acknowledge(envelope, { timeoutMs: CALL_TIMEOUT_MS });
   session.party.open('acknowledged', reply, messageId);
-  session.plans.delete(planId);
   session.log.info({ plan: planId, state }, 'plan ended');
 }
 
-/** After a restart the operator's proposal is fetched and verified again. */
-async function knownPlan(session: Session, planId: string, hash: string): Promise<KnownPlan> {
-  let known = session.plans.get(planId);
-  if (known === undefined) {
-    const messageId = `plan/${randomUUID()}`;
-    const query = session.party.seal('query', messageId, { planId });
-    const reply = await session.connection.federation.getPlan(query, { timeoutMs: CALL_TIMEOUT_MS });
-    known = openProposal(session, session.party.open('plan', reply, messageId).message.proposal);
-    session.plans.set(planId, known);
-  }
-  if (known.plan.id !== planId || known.planHash !== hash) {
-    throw new FederationError('ROUND_MISMATCH', 'The task names another plan than the operator signed.', {
-      where: planId,
-    });
-  }
-  return known;
-}
-
-function openProposal(session: Session, proposal: PlanOffer['proposal']): KnownPlan {
-  if (proposal === undefined) throw new FederationError('MESSAGE_MALFORMED', 'The message holds no proposal.');
-  const { message } = session.party.open('propose', proposal);
-  const json = parseCanonical(message.planJson, 'plan');
-  const plan = parsePlan(json);
-  const contract = parseContract(parseCanonical(message.contractJson, 'contract'));
-  if (contractHash(contract) !== plan.contractHash || canonicalHash(json) !== planHash(plan)) {
-    throw new FederationError('PLAN_REFUSED', 'The proposal is not what its hashes name.', { where: plan.id });
-  }
-  return { plan, planHash: planHash(plan), contract };
-}
-
-function modelOf(intercept: number, flat: Float64Array, contract: Contract): AdditiveModel {
+function modelOf({ intercept, flat }: CourseWeights, contract: Contract): AdditiveModel {
   const { sizes, offsets, total } = layoutOf(contract);
   if (flat.length !== total || !Number.isFinite(intercept)) {
     throw new FederationError('MESSAGE_MALFORMED', `The round's model must have ${total} weights.`, {
@@ -170,7 +194,16 @@ function modelOf(intercept: number, flat: Float64Array, contract: Contract): Add
   return { intercept, weights: sizes.map((size, k) => Array.from(flat.subarray(offsets[k], offsets[k] + size))) };
 }
 
+/** Safe: what secure aggregation packs never lives in shared memory. */
+const bytes = (view: Uint8Array): Uint8Array<ArrayBuffer> => view as Uint8Array<ArrayBuffer>;
+
 /** Errors that would come again however often we asked. */
 function declines(error: unknown): error is VeilriskError {
-  return error instanceof PrivacyError || error instanceof LearningError || error instanceof ContractError;
+  if (error instanceof FederationError) return error.code === 'EPOCH_UNKNOWN' || error.code === 'LOG_INCONSISTENT';
+  return (
+    error instanceof PrivacyError ||
+    error instanceof LearningError ||
+    error instanceof ContractError ||
+    error instanceof SecaggError
+  );
 }

@@ -13,16 +13,14 @@ import {
   issueCertificate,
 } from '../../federated/provision/certificate.ts';
 import { contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
-import { type BinnedData, shapeOf } from '../../src/learning/binned.ts';
-import { evaluationRound } from '../../src/learning/modelEvaluation.ts';
-import { defaultPlan, parsePlan, residualGrid, type TrainingPlan } from '../../src/learning/plan.ts';
-import { resolutionOf } from '../../src/learning/resolution.ts';
-import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
-import { addNoise, logitsOf, siteCounts, siteGradient } from '../../src/learning/site.ts';
-import { privacyStatement } from '../../src/learning/statement.ts';
+import { PrivacyError } from '../../src/errors.ts';
+import type { BinnedData } from '../../src/learning/binned.ts';
+import type { FederatedPlan } from '../../src/learning/federatedPlan.ts';
+import { defaultPlan, parsePlan, type TrainingPlan } from '../../src/learning/plan.ts';
+import { siteRelease } from '../../src/learning/siteRelease.ts';
 import { openLog } from '../../src/log.ts';
 import { type ParticipantOptions, runParticipant } from '../../src/participant/participant.ts';
-import type { ParticipantPort, ReleaseTask } from '../../src/participant/port.ts';
+import type { ParticipantPort, ReleaseTask, SumRelease } from '../../src/participant/port.ts';
 import type { RandomSource } from '../../src/random.ts';
 
 export const quiet = openLog('test', 'silent');
@@ -179,9 +177,11 @@ export class MemoryBank implements ParticipantPort {
   readonly evidence = new Map<string, ModelEvidence>();
   readonly ended: string[] = [];
   readonly released: number[] = [];
+  /** Attempt and agreement by plan and round. */
+  readonly revealed = new Map<string, string>();
   readonly #seed: number;
   readonly #data: BinnedData;
-  answer: (plan: TrainingPlan) => ReturnType<ParticipantPort['answerPlan']> = async () => ({ accepted: true });
+  answer: (plan: FederatedPlan) => ReturnType<ParticipantPort['answerPlan']> = async () => ({ accepted: true });
   beforeRelease: (task: ReleaseTask) => Promise<void> = async () => {};
 
   constructor(seed: number) {
@@ -189,26 +189,27 @@ export class MemoryBank implements ParticipantPort {
     this.#data = bankData(seed, 1000);
   }
 
-  answerPlan(plan: TrainingPlan) {
+  answerPlan(plan: FederatedPlan) {
     return this.answer(plan);
   }
 
   async release(task: ReleaseTask) {
     await this.beforeRelease(task);
-    const { plan, round, model } = task;
-    const { sigmaCountSquared, sigmaRoundSquared, sigmaEvaluationSquared } = privacyStatement(plan);
-    const random = seeded(this.#seed * 1000 + round);
+    const { plan, contract, round, weights } = task;
     this.released.push(round);
-    if (model !== null && round === evaluationRound(plan)) {
-      const exact = scoreHistogram(logitsOf(this.#data, model), this.#data.labels, scoreEdges(model));
-      return { histogram: addNoise(exact, sigmaEvaluationSquared!, random), releaseId: `${plan.id}-evaluation` };
-    }
-    const { reduce } = resolutionOf(shapeOf(contract), plan.knots);
-    const histogram =
-      model === null
-        ? addNoise(reduce(siteCounts(this.#data)), sigmaCountSquared, random)
-        : addNoise(reduce(siteGradient(this.#data, model, residualGrid(plan, round))), sigmaRoundSquared, random);
+    const data = { training: this.#data, holdout: this.#data };
+    const histogram = siteRelease(plan, contract, data, round, weights, seeded(this.#seed * 1000 + round));
     return { histogram, releaseId: `${plan.id}-${round}` };
+  }
+
+  /** Remembers like a node's database, over restarts of the participant. */
+  async revealing({ planId, round, attempt, agreement }: SumRelease) {
+    const sum = `${attempt} ${Buffer.from(agreement).toString('hex')}`;
+    const before = this.revealed.get(`${planId} ${round}`);
+    if (before !== undefined && before !== sum) {
+      throw new PrivacyError('RELEASE_REPLAYED', 'another sum of this round was opened before', { where: planId });
+    }
+    this.revealed.set(`${planId} ${round}`, sum);
   }
 
   async adopt(model: unknown, evidence: ModelEvidence) {

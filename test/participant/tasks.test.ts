@@ -13,8 +13,11 @@ import {
 import { connect } from '../../federated/protocol/transport.ts';
 import { encodeWeights, NO_WEIGHTS, stateHash } from '../../federated/protocol/weights.ts';
 import { layoutOf } from '../../src/contract/contract.ts';
+import { courseFor } from '../../src/learning/course.ts';
 import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
-import { answerOffer, doRound, endPlan, type Session } from '../../src/participant/tasks.ts';
+import { planKnownAs, type Session } from '../../src/participant/session.ts';
+import { answerOffer, doRound as doRoundWith, endPlan } from '../../src/participant/tasks.ts';
+import { systemRandom } from '../../src/random.ts';
 import {
   aggregatorParty,
   contract,
@@ -45,9 +48,14 @@ beforeEach(() => {
   };
   // Nobody listens there: a task that passed its checks would fail with a code of the network, not of the check.
   const connection = connect(consortium.roster, 'https://127.0.0.1:1', consortium.sites[0].key);
-  const plans = new Map([[plan.id, { plan, planHash: hash, contract }]]);
-  session = { party: siteParty(consortium, 0), connection, port: bank, log: quiet, plans };
+  session = {
+    ...{ party: siteParty(consortium, 0), connection, port: bank, log: quiet, plans: new Map() },
+    ...{ random: systemRandom(), incarnation: 'a process', cosigned: { size: 0, sent: 0 } },
+  };
+  session.plans.set(plan.id, planKnownAs(session, courseFor(plan, contract)));
 });
+
+const doRound = (at: Session, task: RoundTask) => doRoundWith(at, task, undefined);
 
 const proposal = (by: Party, document: object = plan) =>
   by.seal('propose', 'p', {
@@ -108,7 +116,7 @@ describe('a round', () => {
   test('of evaluation is released as a score histogram, and none after it', async () => {
     const evaluation: TrainingPlan['evaluation'] = { holdout: 0.2, share: 0.2, bins: 64 };
     const evaluated = makePlan(consortium, { evaluation });
-    session.plans.set(plan.id, { plan: evaluated, planHash: planHash(evaluated), contract });
+    session.plans.set(plan.id, planKnownAs(session, courseFor(evaluated, contract)));
     const changes = { planHash: planHash(evaluated), round: plan.rounds + 1 };
     await expect(doRound(session, round(changes))).rejects.toMatchObject({ code: 'AGGREGATOR_UNREACHABLE' });
     expect(bank.released).toEqual([plan.rounds + 1]);
