@@ -1,6 +1,8 @@
 /** What crosses between the training pool and its thread: plain data, and views of shared memory. */
+import type { Contract } from '../contract/contract.ts';
 import type { BinnedData } from '../learning/binned.ts';
 import type { ResidualGrid } from '../learning/plan.ts';
+import type { DensePlan } from '../learning/sgd/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { JobFailure } from './thread.ts';
 
@@ -8,7 +10,17 @@ export type TrainingJob =
   | { readonly kind: 'counts'; readonly data: BinnedData }
   | (ResidualGrid & { readonly kind: 'gradient'; readonly data: BinnedData; readonly model: AdditiveModel })
   | { readonly kind: 'scores'; readonly data: BinnedData; readonly model: AdditiveModel }
+  | (DenseTask & { readonly kind: 'centres' | 'update'; readonly data: BinnedData })
   | (SelectionRules & { readonly kind: 'select'; readonly all: BinnedData; readonly subjects: Uint8Array });
+
+/** A round of a dense plan. */
+export interface DenseTask {
+  readonly plan: DensePlan;
+  readonly contract: Contract;
+  readonly round: number;
+  /** Weights of the round. */
+  readonly weights: Float64Array;
+}
 
 /** Which records of a data set count, and which of them only evaluate. */
 export interface SelectionRules {

@@ -4,7 +4,7 @@
  * Records lie in shared memory and are never sent; a job carries the model, its answer the histogram. The sums are bit for
  * bit those of learning/site.ts and learning/scoreHistogram.ts. The thread starts with the first job, and one that dies
  * is replaced.
- * Limit: un-noised. Only `addNoise` output may leave the node.
+ * Limit: un-noised, all but `update`. Only what the mechanisms of src/privacy make of it may leave the node.
  */
 import type { Piscina } from 'piscina';
 import { WorkerError } from '../errors.ts';
@@ -13,7 +13,7 @@ import type { ResidualGrid } from '../learning/plan.ts';
 import type { AdditiveModel } from '../learning/site.ts';
 import type { Log } from '../log.ts';
 import { errorOf, inSharedMemory, openThreads } from './thread.ts';
-import type { Selection, SelectionRules, TrainingJob, TrainingOutcome } from './trainingJob.ts';
+import type { DenseTask, Selection, SelectionRules, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
 export interface TrainingPool {
   /** @returns as `siteCounts`. @throws WorkerError WORKER_FAILED when the thread ended or the pool is closed. */
@@ -22,6 +22,10 @@ export interface TrainingPool {
   gradient(data: BinnedData, model: AdditiveModel, grid: ResidualGrid): Promise<Float64Array>;
   /** Score histogram of a finished model: as `scoreHistogram` on its own grid. @throws as `gradient`. */
   scores(data: BinnedData, model: AdditiveModel): Promise<Float64Array>;
+  /** Un-noised: as `denseCentres`. @throws as `gradient`, and PrivacyError. */
+  centres(data: BinnedData, task: DenseTask): Promise<Float64Array>;
+  /** As `denseRelease`, with the operating system's randomness: what comes back is private, and may be sent once paid for. */
+  update(data: BinnedData, task: DenseTask): Promise<Float64Array>;
   /**
    * The records that count: at most m of each customer, split into those that train and those that evaluate, in shared
    * memory. Takes over the memory of `all` and `subjects` (32 bytes a row), which the caller must not use any more.
@@ -70,6 +74,8 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
       histogram({ kind: 'gradient', data: shared(data), model: { intercept, weights }, residualBits, residualLimit }),
     scores: (data, { intercept, weights }) =>
       histogram({ kind: 'scores', data: shared(data), model: { intercept, weights } }),
+    centres: (data, task) => histogram({ kind: 'centres', data: shared(data), ...taken(task) }),
+    update: (data, task) => histogram({ kind: 'update', data: shared(data), ...taken(task) }),
     select: ({ rows, sizes, bins, labels }, subjects, rules) => {
       const given = [bins, labels, subjects].flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? buffer : []));
       // Safe: the worker answers `select` with a selection.
@@ -83,6 +89,11 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
       await pool?.destroy();
     },
   };
+}
+
+/** Nothing else that a caller's object may hold crosses to the thread. */
+function taken({ plan, contract, round, weights }: DenseTask): DenseTask {
+  return { plan, contract, round, weights };
 }
 
 function openThread(log: Log): Piscina {

@@ -3,9 +3,11 @@
  */
 import { checkBinned, selectRows } from '../learning/binned.ts';
 import { scoreEdges, scoreHistogram } from '../learning/scoreHistogram.ts';
+import { denseCentres, denseRelease } from '../learning/sgd/denseRelease.ts';
 import { logitsOf, siteCounts, siteGradient } from '../learning/site.ts';
 import { boundContributions } from '../privacy/contributions.ts';
 import { splitHoldout } from '../privacy/holdout.ts';
+import { systemRandom } from '../random.ts';
 import { failureOf, sharedMemory } from './thread.ts';
 import type { Selection, TrainingJob, TrainingOutcome } from './trainingJob.ts';
 
@@ -27,6 +29,10 @@ function histogramOf(job: Exclude<TrainingJob, Job<'select'>>): Float64Array {
       return siteGradient(job.data, job.model, job);
     case 'scores':
       return scoreHistogram(logitsOf(job.data, job.model), job.data.labels, scoreEdges(job.model));
+    case 'centres':
+      return denseCentres(job.plan, job.contract, job.data, job.round, job.weights);
+    case 'update':
+      return denseRelease(job.plan, job.contract, job.data, job.round, job.weights, systemRandom());
   }
 }
 
