@@ -117,15 +117,15 @@ async function training(settings: ExperimentSettings): Promise<Prepared | null> 
   const data = await dataOf(settings, contract);
   if (data === null) return null;
   const { quorum } = standing(settings);
-  const plan = defaultPlan({
+  const defaults = defaultPlan({
     ...{ contract, epsilon, delta, sites, quorum, mode, ringBits, roundDeadlineMs: settings.deadlineMs },
     ...(mode === 'sum' ? { colluders } : {}),
     expectedRows: data.banks.reduce((sum, { training: rows }) => sum + rows.rows, 0),
     id: `simulated-${seed}`,
   });
-  const course = courseFor(parsePlan({ ...plan, rounds }), contract);
-  const { losses } = privacyStatement(course.plan);
-  const work = courseWorkload(course, data.banks, seed);
+  const plan = parsePlan({ ...defaults, rounds });
+  const { losses } = privacyStatement(plan);
+  const work = courseWorkload(courseFor(plan, contract), data.banks, seed);
   return {
     work,
     losses: { aggregator: losses.aggregator.epsilon, readers: losses.readers.epsilon, delta },
