@@ -81,7 +81,11 @@ describe('GUARANTEES.md', () => {
 describe('noise', () => {
   test('whoever draws or calibrates it cites the guarantee he gives', () => {
     const uncited = sources
-      .filter(({ text }) => /\b(addNoise|discreteGaussianSampler|noiseFor|noiseMultiplierFor)\(/.test(code(text)))
+      .filter(({ text }) =>
+        /\b(addNoise|drawAround|discreteGaussianSampler|centredGaussianSampler|noiseFor|noiseMultiplierFor)\(/.test(
+          code(text),
+        ),
+      )
       .filter(({ cited }) => cited.length === 0);
     expect(uncited.map(({ file }) => file)).toEqual([]);
   });

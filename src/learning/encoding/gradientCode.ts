@@ -41,22 +41,26 @@ export function encodeSum(exact: Float64Array, code: GradientCode): Float64Array
     throw new LearningError('TRAINING_INPUT', 'only integers can be encoded', { where: 'gradient code' });
   }
   const { scale, limit } = code;
-  const rotated = code.rotation.apply(exact.map((value) => Math.max(-MOST, Math.min(MOST, value))));
+  const rotated = code.rotation.apply(exact.map(cut));
   return centresOf(rotated.map((value) => Math.max(-limit, Math.min(limit, value * scale))));
 }
 
 /**
  * The same for numbers that are private already: rounded by chance to one of the two neighbouring integers, without bias.
  *
- * @param released post-processing of noisy releases, in units of the exact sum; what is no finite number counts as 0.
+ * @param released post-processing of noisy releases, in units of the exact sum; what is no number counts as 0.
  */
 export function encodeReleased(released: Float64Array, code: GradientCode, random: RandomSource): Float64Array {
   const { scale, limit } = code;
-  const rotated = code.rotation.apply(released.map((value) => (Number.isFinite(value) ? value : 0)));
+  const rotated = code.rotation.apply(released.map((value) => (Number.isNaN(value) ? 0 : cut(value))));
   return rotated.map((value) => {
-    const cut = Math.max(-limit, Math.min(limit, value * scale));
-    return Math.floor(cut + random.nextUint32() / 2 ** 32);
+    const short = Math.max(-limit, Math.min(limit, value * scale));
+    return Math.floor(short + random.nextUint32() / 2 ** 32);
   });
+}
+
+function cut(value: number): number {
+  return Math.max(-MOST, Math.min(MOST, value));
 }
 
 /** What the sum of encoded vectors stands for, in units of the exact sum. */
