@@ -42,6 +42,8 @@ export interface NodeContext {
   identity: IdentityKey;
   /** HMAC key for customer keys and for choosing which of a customer's records count. */
   subjectKey: Uint8Array;
+  /** The data directory, where evidence against a log is written too; without one it is in the database only. */
+  dataDir?: string;
   close(): Promise<void>;
 }
 
@@ -156,7 +158,19 @@ export async function openNode(settings: Settings, flags: NodeFlags): Promise<No
     const training = openTrainingPool({ log });
     closers.push(() => training.close());
     return {
-      ...{ name: id, store, log, encryption, training, policy, participation, identity, subjectKey, close },
+      ...{
+        name: id,
+        store,
+        log,
+        encryption,
+        training,
+        policy,
+        participation,
+        identity,
+        subjectKey,
+        close,
+        dataDir: dir,
+      },
       clock: () => new Date(),
       random: systemRandom(),
       budget: openBudget(budget.epsilon, budget.delta),

@@ -1,10 +1,11 @@
-/** A running node: the REST API, and the bank's side of the federation when a roster is given. */
-import { parseRoster } from '../../federated/protocol/roster.ts';
-import { RequestError } from '../errors.ts';
+/** A running node: the REST API, and the bank's side of the federation once a roster was accepted (or is given). */
+import type { SignedRoster } from '../../federated/protocol/roster.ts';
+import { memberFiles } from '../../federated/provision/membership.ts';
+import { nextRoster } from '../../federated/provision/watch.ts';
 import { runParticipant } from '../participant/participant.ts';
 import type { NodeContext } from './context.ts';
+import { nodeMembership, noteRoster, rosterInForce, warnOfExpiry } from './nodeRoster.ts';
 import { type NodeEvent, openParticipantPort } from './training.ts';
-import { readJson } from './trainingPlans.ts';
 
 /** The API's listener, handed in because operations do not know HTTP. */
 export type ServeApi = (
@@ -13,14 +14,21 @@ export type ServeApi = (
 ) => Promise<{ url: string; close(): Promise<void> }>;
 
 export interface ServeFlags {
+  dataDir: string;
   host: string;
   port: number;
-  /** File; without it the node only scores. */
+  /** File instead of the accepted roster; with neither the node only scores. */
   roster?: string | undefined;
   /** URL that overrides the roster's. */
   aggregator?: string | undefined;
   progressJson?: boolean | undefined;
 }
+
+type ServeEvent =
+  | NodeEvent
+  | { event: 'ready'; url: string }
+  /** A roster is in force. */
+  | { event: 'roster'; version: number };
 
 /** Serves until SIGINT or SIGTERM, then finishes what is in flight and closes the context. */
 export async function serveNode(context: NodeContext, serveApi: ServeApi, flags: ServeFlags): Promise<void> {
@@ -32,38 +40,54 @@ export async function serveNode(context: NodeContext, serveApi: ServeApi, flags:
   };
   process.once('SIGINT', stop);
   process.once('SIGTERM', stop);
-  const emit = (event: NodeEvent | { event: 'ready'; url: string }) => {
+  const emit = (event: ServeEvent) => {
     if (flags.progressJson) process.stdout.write(`${JSON.stringify(event)}\n`);
   };
+  const read = async (): Promise<SignedRoster | null> => {
+    const signed = await rosterInForce(flags.dataDir, flags.roster);
+    if (signed !== null) await nodeMembership(context, flags.dataDir, signed.roster);
+    return signed;
+  };
   try {
-    const roster = flags.roster === undefined ? null : parseRoster(await readJson(flags.roster));
-    if (roster !== null) requireOwnPlace(roster.sites, context);
+    let signed = await read();
     const api = await serveApi(context, { host: flags.host, port: flags.port });
     try {
       log.info({ url: api.url, site: context.name }, 'ready');
       emit({ event: 'ready', url: api.url });
-      if (roster === null) {
-        await new Promise<void>((done) => stopping.signal.addEventListener('abort', () => done(), { once: true }));
-      } else {
-        await runParticipant({
-          ...{ roster, site: context.name, identity: context.identity, log, signal: stopping.signal },
-          port: openParticipantPort(context, { sites: roster.sites.length, minimumQuorum: roster.minimumQuorum }, emit),
-          ...(flags.aggregator === undefined ? {} : { url: flags.aggregator }),
-        });
-      }
+      while (!stopping.signal.aborted) signed = (await follow(signed)) ?? signed;
     } finally {
       await api.close();
     }
   } finally {
     await context.close();
   }
-}
 
-function requireOwnPlace(sites: readonly { id: string; identityKey: string }[], context: NodeContext): void {
-  const own = sites.find(({ id }) => id === context.name);
-  if (own?.identityKey === context.identity.publicKey) return;
-  throw new RequestError('CONFIGURATION', 'the roster does not list this node with its identity key', {
-    where: context.name,
-    fix: 'send what `veilrisk node init` printed to the consortium operator and use the roster he hands out',
-  });
+  /** Takes part under one roster; resolves with the next one, or with null at the end. */
+  async function follow(signed: SignedRoster | null): Promise<SignedRoster | null> {
+    const leaving = new AbortController();
+    const signal = AbortSignal.any([stopping.signal, leaving.signal]);
+    const refused = (err: unknown) => log.error({ err }, 'a changed roster is refused; the old one stays in force');
+    const file = flags.roster ?? memberFiles(flags.dataDir).roster;
+    const next = nextRoster(signed, { file, read, refused, signal });
+    if (signed === null) return next;
+    const { roster } = signed;
+    await noteRoster(context, flags.dataDir, roster);
+    emit({ event: 'roster', version: roster.version });
+    const { identity, certificate } = await nodeMembership(context, flags.dataDir, roster);
+    warnOfExpiry(context, certificate);
+    const participant = runParticipant({
+      ...{ roster, site: context.name, identity, log, signal },
+      port: {
+        ...openParticipantPort(context, { sites: roster.sites.length, minimumQuorum: roster.minimumQuorum }, emit),
+        logs: openWitness(context, roster),
+      },
+      ...(flags.aggregator === undefined ? {} : { url: flags.aggregator }),
+    });
+    try {
+      return await Promise.race([next, participant.then(() => null)]);
+    } finally {
+      leaving.abort();
+      await Promise.allSettled([participant, next]);
+    }
+  }
 }

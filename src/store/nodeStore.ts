@@ -42,6 +42,7 @@ import {
 import { copyRecords, loadTrainingData, type NewRecord, type TrainingRows } from './records.ts';
 import { type RevealReader, type RevealWriter, readReveals, writeReveals } from './reveals.ts';
 import { Database, type TransactionOptions } from './session.ts';
+import { readWitness, type WitnessStore, type WitnessWriter, writeWitness } from './witness.ts';
 
 const NODE_MIGRATIONS = join(import.meta.dirname, '../../prisma/migrations/node');
 
@@ -66,6 +67,7 @@ export interface StoreTransaction {
   encryptionKeys: EncryptionKeyWriter;
   personal: PersonalWriter;
   identity: IdentityWriter;
+  witness: WitnessWriter;
 }
 
 /** The node's log, and its ledger beside it. */
@@ -93,6 +95,8 @@ export interface NodeStore {
   /** The hot path: decisions and single entries of concurrent calls share transactions. */
   decisions: DecisionRecorder;
   audit: AuditReader;
+  /** Logs of others, and the witnesses of the own one. */
+  witness: WitnessStore;
   /** True when the database answers. */
   ping(): Promise<boolean>;
   /** Waits for what was begun and closes every connection. */
@@ -148,6 +152,7 @@ export async function openNodeStore(options: {
           encryptionKeys: writeEncryptionKeys(session),
           personal: writePersonal(session),
           identity: writeIdentity(session),
+          witness: writeWitness(session),
         });
         await log.finish();
         return result;
@@ -167,6 +172,7 @@ export async function openNodeStore(options: {
     personal: readPersonal(prisma),
     decisions,
     audit,
+    witness: readWitness(pool),
     ping: () =>
       pool.query('SELECT 1').then(
         () => true,
