@@ -1,18 +1,20 @@
 /**
- * `veilrisk aggregator health`: asks a running aggregator for its name, over TLS pinned to its certificate.
+ * `veilrisk aggregator health`: asks a running aggregator for its name, as a member of its consortium.
  *
- * Limit: the answer is not signed. It says that the holder of the pinned certificate serves, not that plans advance.
+ * Runs in the aggregator's data directory or in a bank's: both hold a certificate and the roster. Limit: the answer is not
+ * signed. It says that the holder of the listed certificate serves, not that plans advance.
  */
 
 import { FederationError } from '../../src/errors.ts';
 import { fromConnectError } from '../protocol/failure.ts';
 import { rosterHash } from '../protocol/roster.ts';
 import { connect } from '../protocol/transport.ts';
-import { readCertificate, readRoster } from './installation.ts';
+import { openInstallation } from './installation.ts';
 
 export interface HealthOptions {
-  /** Whose certificate is pinned unless a roster is given. */
+  /** Whose certificate is shown. */
   dataDir: string;
+  /** File; else the roster the data directory has accepted. */
   roster?: string;
   /** https URL. Without it: the port on this machine, else the roster's URL, else the default port on this machine. */
   aggregator?: string;
@@ -32,27 +34,27 @@ export interface Health {
 const TIMEOUT_MS = 3_000;
 
 /**
- * @throws FederationError AGGREGATOR_UNREACHABLE when nobody answers in time or someone else does; ROSTER_INVALID when
- *   certificate or roster cannot be read, or the aggregator serves another roster than the one given.
+ * @throws FederationError AGGREGATOR_UNREACHABLE when nobody answers in time or someone else does; CERTIFICATE_REFUSED;
+ *   ROSTER_INVALID when keys or roster cannot be read, or the aggregator serves another roster.
  */
 export async function checkHealth(options: HealthOptions): Promise<Health> {
-  const roster = options.roster === undefined ? undefined : await readRoster(options.roster);
-  const certificate = roster?.aggregator.certificate ?? (await readCertificate(options.dataDir));
+  const { signedRoster, identity } = await openInstallation(options.dataDir, options.roster);
+  const { roster } = signedRoster;
   const here = (port: number) => `https://127.0.0.1:${port}`;
   const url =
     options.aggregator ??
-    (options.port === undefined ? (roster?.aggregator.url ?? here(options.defaultPort)) : here(options.port));
-  const connection = connect({ aggregator: { certificate } }, url);
+    (options.port === undefined ? (roster.aggregator.url ?? here(options.defaultPort)) : here(options.port));
+  const connection = connect(roster, url, identity);
   try {
     const reply = await connection.federation.health({}, { timeoutMs: TIMEOUT_MS });
     const health = {
       ...{ url, consortium: reply.consortium, protocol: reply.protocol },
       rosterHash: Buffer.from(reply.rosterHash).toString('hex'),
     };
-    if (roster !== undefined && health.rosterHash !== rosterHash(roster)) {
+    if (health.rosterHash !== rosterHash(roster)) {
       throw new FederationError('ROSTER_INVALID', 'The aggregator serves another roster.', {
-        where: options.roster ?? '',
-        fix: 'Give every party the roster file the consortium operator handed out last.',
+        where: options.roster ?? options.dataDir,
+        fix: 'Have every party accept the roster the operator handed out last: `veilrisk provision join`.',
       });
     }
     return health;

@@ -99,11 +99,11 @@ export function tlsKeyFile(path: string): string {
 }
 
 /** Throws ROSTER_INVALID when the file cannot be read, or by more than its owner. */
-async function readSecretPem(path: string): Promise<string> {
+export async function readSecretPem(path: string): Promise<string> {
   try {
     const mode = (await stat(path)).mode & 0o777;
     if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
-      throw new FederationError('ROSTER_INVALID', 'The identity key file can be read by others.', {
+      throw new FederationError('ROSTER_INVALID', 'A private key file can be read by others.', {
         where: path,
         fix: `chmod 600 ${path}`,
       });
@@ -111,7 +111,7 @@ async function readSecretPem(path: string): Promise<string> {
     return await readFile(path, 'utf8');
   } catch (cause) {
     if (cause instanceof FederationError) throw cause;
-    throw new FederationError('ROSTER_INVALID', 'The identity key file cannot be read.', { where: path, cause });
+    throw new FederationError('ROSTER_INVALID', 'A private key file cannot be read.', { where: path, cause });
   }
 }
 
@@ -121,7 +121,7 @@ export async function writeSecretPem(path: string, pem: string): Promise<void> {
   try {
     file = await open(path, 'wx', PRIVATE_MODE);
   } catch (cause) {
-    throw new FederationError('ROSTER_INVALID', 'The identity key file cannot be created; it may exist already.', {
+    throw new FederationError('ROSTER_INVALID', 'A private key file cannot be created; it may exist already.', {
       where: path,
       fix: 'Choose another path, or keep the existing key.',
       cause,

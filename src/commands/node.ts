@@ -10,7 +10,7 @@ export function registerNode(program: Command, settings: Settings, openNode: Ope
 
   node
     .command('init')
-    .description("create the node's keys and policies; prints what the consortium operator needs for the roster")
+    .description("create the node's keys and policies; `provision site` then asks for a place in a consortium")
     .requiredOption('--name <name>', 'site id: a-z, 0-9 and "-"')
     .option('--data-dir <dir>', 'where the node keeps its keys and embedded database', settings.VEILRISK_DATA_DIR)
     .option('--budget-epsilon <number>', 'privacy loss this bank allows in total for a data set', numberOption, 2)
@@ -31,20 +31,22 @@ Example:
         budget: { epsilon: flags.budgetEpsilon, delta: flags.budgetDelta },
       });
       process.stdout.write(
-        flags.json
-          ? `${JSON.stringify(site)}\n`
-          : `node ${site.id} initialised in ${flags.dataDir}\nfor the roster's sites: ${JSON.stringify(site)}\n`,
+        flags.json ? `${JSON.stringify(site)}\n` : `node ${site.id} initialised in ${flags.dataDir}\n`,
       );
     });
 
   node
     .command('start')
-    .description('serve the REST API and, given a roster, take part in federated training; Ctrl-C stops it cleanly')
+    .description('serve the REST API and, with a roster, take part in federated training; Ctrl-C stops it cleanly')
     .option('--data-dir <dir>', 'where `node init` put the keys', settings.VEILRISK_DATA_DIR)
     .option('--database-url <url>', 'PostgreSQL to use instead of the embedded one (better: environment DATABASE_URL)')
     .option('--host <host>', 'address to listen on', settings.VEILRISK_HOST)
     .option('--port <port>', 'port to listen on, 0 for any', integerOption, settings.VEILRISK_PORT)
-    .option('--roster <file>', 'consortium roster', settings.VEILRISK_ROSTER)
+    .option(
+      '--roster <file>',
+      'signed roster instead of the one `provision join` accepted; not older',
+      settings.VEILRISK_ROSTER,
+    )
     .option('--aggregator <url>', "overrides the roster's address of the aggregator", settings.VEILRISK_AGGREGATOR_URL)
     .option('--init', 'initialise the data directory first if it is empty (needs --name)')
     .option('--name <name>', 'site id, with --init')
@@ -54,7 +56,9 @@ Example:
       `
 Examples:
   $ veilrisk node start --data-dir /var/lib/veilrisk/bank-a
-  $ veilrisk node start --data-dir /var/lib/veilrisk/bank-a --roster roster.json --aggregator https://aggregator.example:7443`,
+  $ veilrisk node start --data-dir /var/lib/veilrisk/bank-a --aggregator https://aggregator.example:7443
+
+veilrisk provision join accepts a roster; a running node takes a newer one up by itself.`,
     )
     .action(async (flags) => {
       if (flags.init) await initNode({ name: flags.name, dataDir: flags.dataDir, unlessExists: true });

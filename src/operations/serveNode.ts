@@ -6,6 +6,7 @@ import { runParticipant } from '../participant/participant.ts';
 import type { NodeContext } from './context.ts';
 import { nodeMembership, noteRoster, rosterInForce, warnOfExpiry } from './nodeRoster.ts';
 import { type NodeEvent, openParticipantPort } from './training.ts';
+import { openWitness } from './witness.ts';
 
 /** The API's listener, handed in because operations do not know HTTP. */
 export type ServeApi = (

@@ -3,7 +3,7 @@
  * own database, joined by a roster of their public keys. Only what a real consortium would exchange passes between
  * them: public keys, the roster, and the protocol.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Part, Supervisor } from './supervisor.ts';
 
@@ -59,33 +59,13 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
   const rosterFile = join(workspace, 'roster.json');
   await mkdir(workspace, { recursive: true });
 
-  const [aggregatorCard, ...siteCards] = await Promise.all([
-    supervisor.run('aggregator-init', ['aggregator', 'init', '--data-dir', aggregatorDir]),
-    ...options.banks.map(({ name }) =>
-      supervisor.run(`${name}-init`, [
-        ...['node', 'init', '--data-dir', join(workspace, name), '--name', name, '--json'],
-        ...['--budget-epsilon', String(options.budget.epsilon), '--budget-delta', String(options.budget.delta)],
-      ]),
-    ),
-  ]);
-  const cardFile = async (name: string, card: string): Promise<string> => {
-    const file = join(workspace, `${name}.json`);
-    await writeFile(file, card);
-    return file;
-  };
-  const siteFiles = await Promise.all(options.banks.map(({ name }, i) => cardFile(name, siteCards[i])));
-  await supervisor.run('roster', [
-    ...['aggregator', 'roster', '--consortium', 'demo consortium', '--out', rosterFile],
-    ...['--aggregator', await cardFile('aggregator', aggregatorCard)],
-    ...['--minimum-quorum', String(options.minimumQuorum), ...siteFiles],
-  ]);
-  // Safe: the output of `aggregator init`.
-  const { operatorKeyFile } = JSON.parse(aggregatorCard) as { operatorKeyFile: string };
+  await provision(options, aggregatorDir, rosterFile);
+  const operatorKeyFile = join(workspace, 'ca', 'operator.pem');
 
   let aggregatorPort = 0;
   const startAggregator = async (): Promise<Part> => {
     const part = supervisor.start('aggregator', [
-      ...['aggregator', 'start', '--data-dir', aggregatorDir, '--roster', rosterFile],
+      ...['aggregator', 'start', '--data-dir', aggregatorDir],
       ...['--port', String(aggregatorPort), '--progress-json'],
     ]);
     supervisor.watchDatabase(join(aggregatorDir, 'postgres'));
@@ -101,7 +81,7 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
     const dataDir = join(workspace, name);
     const part = supervisor.start(name, [
       ...['node', 'start', '--data-dir', dataDir, '--port', '0', '--progress-json'],
-      ...['--roster', rosterFile, '--aggregator', aggregatorUrl],
+      ...['--aggregator', aggregatorUrl],
     ]);
     supervisor.watchDatabase(join(dataDir, 'postgres'));
     const ready = await part.waitFor(({ event }) => event === 'ready', START_TIMEOUT_MS);
@@ -137,4 +117,49 @@ export async function startConsortium(options: ConsortiumOptions): Promise<Conso
     },
   };
   return consortium;
+}
+
+/**
+ * Authority, keys and roster, as people would exchange them: requests go to the operator, his roster comes back, and every
+ * member compares his fingerprint, which here comes straight from him.
+ */
+async function provision(options: ConsortiumOptions, aggregatorDir: string, rosterFile: string): Promise<void> {
+  const { supervisor, workspace, banks, budget } = options;
+  const caDir = join(workspace, 'ca');
+  const request = (name: string) => join(workspace, `${name}.request.json`);
+  const [operator] = await Promise.all([
+    supervisor.run('provision-init', [
+      ...['provision', 'init', '--ca-dir', caDir, '--consortium', 'demo consortium', '--json'],
+      ...['--minimum-quorum', String(options.minimumQuorum)],
+    ]),
+    supervisor.run('aggregator-request', [
+      ...['provision', 'site', '--aggregator', '--data-dir', aggregatorDir, '--out', request('aggregator')],
+    ]),
+    ...banks.map(async ({ name }) => {
+      const dataDir = join(workspace, name);
+      await supervisor.run(`${name}-init`, [
+        ...['node', 'init', '--data-dir', dataDir, '--name', name],
+        ...['--budget-epsilon', String(budget.epsilon), '--budget-delta', String(budget.delta)],
+      ]);
+      await supervisor.run(`${name}-request`, ['provision', 'site', '--data-dir', dataDir, '--out', request(name)]);
+    }),
+  ]);
+  await supervisor.run('provision-sign', [
+    ...['provision', 'sign', '--ca-dir', caDir, '--out', rosterFile],
+    ...['aggregator', ...banks.map(({ name }) => name)].map(request),
+  ]);
+  // Safe: the output of `provision init --json`.
+  const { fingerprint } = JSON.parse(operator) as { fingerprint: string };
+  const members = {
+    aggregator: aggregatorDir,
+    ...Object.fromEntries(banks.map(({ name }) => [name, join(workspace, name)])),
+  };
+  await Promise.all(
+    Object.entries(members).map(([name, dataDir]) =>
+      supervisor.run(`${name}-join`, [
+        ...['provision', 'join', '--data-dir', dataDir, '--roster', rosterFile],
+        ...['--operator-fingerprint', fingerprint],
+      ]),
+    ),
+  );
 }
