@@ -26,12 +26,15 @@ export function epochOf(sites: number, changes: Partial<EpochContext> = {}): Epo
   };
 }
 
+/** What a site does in an epoch, honest or careless. */
+export type Site = Pick<EpochParticipant, 'advertise' | 'seal' | 'accept' | 'mask' | 'agree' | 'reveal'>;
+
 export interface Epoch {
   context: EpochContext;
   list: Advertisement[];
   listHash: Uint8Array;
   /** Site -> its state machine; a test may replace one. */
-  sites: Map<string, EpochParticipant>;
+  sites: Map<string, Site>;
 }
 
 /** @param silent sites that advertise keys and are lost before they seal shares. */
@@ -39,8 +42,9 @@ export async function setUp(
   context: EpochContext,
   random: RandomSource = systemRandom(),
   silent: readonly string[] = [],
+  make: (name: string) => Site = (name) => new EpochParticipant(context, name, random),
 ): Promise<Epoch> {
-  const sites = new Map(context.roster.map((site) => [site, new EpochParticipant(context, site, random)]));
+  const sites = new Map(context.roster.map((name) => [name, make(name)]));
   const list = [...sites.values()].map((site) => site.advertise());
   for (const site of silent) sites.delete(site);
   await deliver(sites, list);
@@ -48,7 +52,7 @@ export async function setUp(
 }
 
 /** Seals at every site and hands every share to its receiver. */
-export async function deliver(sites: ReadonlyMap<string, EpochParticipant>, list: readonly Advertisement[]) {
+export async function deliver(sites: ReadonlyMap<string, Site>, list: readonly Advertisement[]) {
   const boxes = new Map<string, SealedShare[]>([...sites.keys()].map((site) => [site, []]));
   for (const [from, site] of sites) {
     for (const { site: to, sealed } of (await site.seal(list)).shares) boxes.get(to)?.push({ site: from, sealed });
@@ -70,7 +74,7 @@ export function sumOf(epoch: Epoch, changes: Partial<SumContext> = {}): SumConte
   };
 }
 
-export function site(epoch: Epoch, name: string): EpochParticipant {
+export function site(epoch: Epoch, name: string): Site {
   const found = epoch.sites.get(name);
   if (found === undefined) throw new TypeError(`no site ${name}`);
   return found;
