@@ -6,8 +6,10 @@ import { readContract } from '../operations/contracts.ts';
 import { type NodeOpinion, nodeOpinion, readRosterFloors } from '../operations/planReview.ts';
 import { type StatedRelease, type Statement, stateAdaSsp, statePlan, stateSgd } from '../operations/planStatement.ts';
 import { planFor, readPlan } from '../operations/trainingPlans.ts';
+import { trustFor } from '../operations/trustWishes.ts';
 import { integerOption, numberOption } from './options.ts';
 import { figure, figureOf, lossDown, lossUp, plainTable, wrapped } from './text.ts';
+import { aggregatorModel, COLLUDERS, trustMode } from './trustOptions.ts';
 
 const FAMILIES = ['scorecard', 'logistic', 'mlp', 'adassp'] as const;
 
@@ -17,7 +19,8 @@ interface PlanFlags extends NodeFlags {
   family: (typeof FAMILIES)[number];
   epsilon: number;
   delta: number;
-  mode: 'site' | 'sum';
+  mode?: 'site' | 'sum';
+  aggregatorModel: 'lying' | 'watching';
   sites: number;
   roster?: string;
   quorum?: number;
@@ -43,12 +46,17 @@ export function registerPlan(program: Command, openNode: OpenNode): void {
     .addOption(new Option('--family <name>', 'what is trained').choices(FAMILIES).default('scorecard'))
     .option('--epsilon <number>', 'privacy loss of each bank over the whole plan', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
-    .addOption(new Option('--mode <mode>', 'trust mode').choices(['site', 'sum']).default('site'))
+    .addOption(trustMode())
     .option('--sites <number>', 'banks of the consortium', integerOption, 5)
     .option('--roster <file>', 'take the number of banks and the least quorum from this roster')
-    .option('--quorum <number>', 'banks a round needs (default: two thirds)', integerOption)
-    .option('--colluders <number>', 'mode sum: banks that may show the aggregator their noise', integerOption)
+    .option(
+      '--quorum <number>',
+      'banks a round needs (default: what the threshold asks, at least two thirds)',
+      integerOption,
+    )
+    .option('--colluders <number>', COLLUDERS, integerOption)
     .option('--dropouts <number>', 'mode sum: banks that may be absent (default: all but the quorum)', integerOption)
+    .addOption(aggregatorModel())
     .option('--rows <number>', 'rows of all banks together, a public estimate', integerOption, 40_000)
     .option('--rounds <number>', 'gradient rounds of a scorecard', integerOption)
     .option('--holdout <share>', 'share of the customers that only evaluate the model', numberOption, 0.2)
@@ -112,24 +120,25 @@ function needed(contract: Contract | null): Contract {
 function newPlan(flags: PlanFlags, contract: Contract | null, roster: Floors | null) {
   const { evaluation, holdout, evaluationShare: share } = flags;
   return planFor(roster ?? { sites: flags.sites, minimumQuorum: 1 }, {
-    ...{ ...flags, contract: needed(contract), expectedRows: flags.rows },
+    ...{ ...flags, family: 'scorecard' as const, contract: needed(contract), expectedRows: flags.rows },
+    aggregator: flags.aggregatorModel,
     evaluation: evaluation ? { holdout, share } : null,
   });
 }
 
 function otherFamily(
   family: 'logistic' | 'mlp' | 'adassp',
-  { epsilon, delta, mode, rows, colluders = 0, dropouts = 0, sites }: PlanFlags,
+  flags: PlanFlags,
   contract: Contract | null,
   roster: Floors | null,
 ): Statement {
+  const { epsilon, delta, rows } = flags;
+  const floors = roster ?? { sites: flags.sites, minimumQuorum: 1 };
+  const { mode, colluders, dropouts } = trustFor(floors, { ...flags, aggregator: flags.aggregatorModel });
   const wishes = {
     ...{ contract: needed(contract), epsilon, delta, mode, rows, colluders, dropouts },
-    sites: roster?.sites ?? sites,
+    sites: floors.sites,
   };
-  if (mode === 'site' && colluders + dropouts > 0) {
-    throw usage('colluders and drop-outs are for mode sum only', colluders > 0 ? '--colluders' : '--dropouts');
-  }
   return family === 'adassp' ? stateAdaSsp(wishes) : stateSgd(family, wishes);
 }
 

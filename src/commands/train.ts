@@ -1,8 +1,10 @@
-/** `veilrisk train`: the operator proposes a training plan, follows it, and fetches the signed model. */
+/** `veilrisk train`: the operator proposes a training plan, follows it, ends it, and fetches the signed model; a bank decides. */
 import { writeFile } from 'node:fs/promises';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import type { OpenNode } from '../operations/context.ts';
 import { readContract } from '../operations/contracts.ts';
 import {
+  abort,
   describeEvaluation,
   describePlan,
   openOperator,
@@ -14,6 +16,8 @@ import {
 } from '../operations/trainingPlans.ts';
 import { integerOption, numberOption } from './options.ts';
 import { wrapped } from './text.ts';
+import { registerTrainAnswers } from './trainAnswers.ts';
+import { aggregatorModel, COLLUDERS, trustMode } from './trustOptions.ts';
 
 interface OperatorFlags {
   roster: string;
@@ -22,9 +26,13 @@ interface OperatorFlags {
 }
 
 const FOLLOW_MS = 500;
+const FAMILIES = ['scorecard', 'logistic', 'mlp'] as const;
+const STRATEGIES = ['fedavg', 'fedprox', 'fedadam'] as const;
 
-export function registerTrain(program: Command): void {
-  const train = program.command('train').description('propose and follow a federated training plan (operator)');
+export function registerTrain(program: Command, _settings: unknown, openNode: OpenNode): void {
+  const train = program
+    .command('train')
+    .description('propose, follow and end a federated training plan (operator), or decide on one (bank)');
 
   operatorFlags(train.command('propose'))
     .description('say what a plan costs in privacy, sign it and send it to the aggregator')
@@ -32,8 +40,28 @@ export function registerTrain(program: Command): void {
     .option('--epsilon <number>', 'privacy loss of each bank over the whole plan', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
     .option('--rows <number>', 'rows of all banks together, a public estimate', integerOption, 40_000)
-    .option('--quorum <number>', 'sites a round needs', integerOption)
+    .addOption(new Option('--family <name>', 'what is trained').choices(FAMILIES).default('scorecard'))
+    .addOption(trustMode())
+    .option(
+      '--quorum <number>',
+      'banks a round needs (default: what the threshold asks, at least two thirds)',
+      integerOption,
+    )
+    .option('--colluders <number>', COLLUDERS, integerOption)
+    .option(
+      '--dropouts <number>',
+      'mode sum: banks that may be absent from a round (default: all but the quorum)',
+      integerOption,
+    )
+    .addOption(aggregatorModel())
+    .option(
+      '--ring-bits <number>',
+      'mode sum: bits of the numbers that are summed under masks (default: 32)',
+      integerOption,
+    )
     .option('--rounds <number>', 'gradient rounds', integerOption)
+    .addOption(new Option('--strategy <name>', 'logistic and mlp: what becomes of the updates').choices(STRATEGIES))
+    .option('--local-steps <number>', "logistic and mlp: a bank's steps in a round", integerOption)
     .option('--round-deadline-ms <number>', 'how long a round waits for its last sites', integerOption)
     .option('--holdout <share>', 'share of the customers that only evaluate the model', numberOption, 0.2)
     .option(
@@ -51,7 +79,9 @@ export function registerTrain(program: Command): void {
       `
 Examples:
   $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --dry-run
-  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --epsilon 1`,
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --epsilon 1
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --colluders 2 --dropouts 1
+  $ veilrisk train propose --roster roster.json --operator-key operator.pem --contract taiwan --mode site`,
     )
     .action(async (flags) => {
       const operator = await openOperator(operatorPaths(flags));
@@ -59,8 +89,11 @@ Examples:
       const plan = flags.plan
         ? await readPlan(flags.plan)
         : writePlan(operator.roster, {
-            ...{ ...flags, contract, expectedRows: flags.rows },
-            evaluation: flags.evaluation ? { holdout: flags.holdout, share: flags.evaluationShare } : null,
+            ...{ ...flags, contract, expectedRows: flags.rows, aggregator: flags.aggregatorModel },
+            evaluation:
+              flags.evaluation && flags.family === 'scorecard'
+                ? { holdout: flags.holdout, share: flags.evaluationShare }
+                : null,
           });
       if (!flags.json) {
         for (const sentence of describePlan(plan)) process.stderr.write(`${wrapped('', sentence)}\n`);
@@ -89,9 +122,7 @@ Example:
       let last = '';
       for (;;) {
         const report = await planProgress(operator, planId);
-        const line = flags.json
-          ? JSON.stringify(report)
-          : `${report.state} ${roundOf(report)}, ${report.contributions} contributions${report.reason ? `: ${report.code} ${report.reason}` : ''}`;
+        const line = flags.json ? JSON.stringify(report) : describeProgress(report);
         if (line !== last) process.stdout.write(`${line}\n`);
         last = line;
         const ended = report.state === 'completed' || report.state === 'aborted';
@@ -103,6 +134,24 @@ Example:
         await new Promise((done) => setTimeout(done, FOLLOW_MS));
       }
     });
+
+  operatorFlags(train.command('abort'))
+    .description('end a plan for good; what banks have released for it stays spent')
+    .argument('<plan>', 'plan id')
+    .option('--reason <text>', 'what the banks read', 'The operator ended the plan.')
+    .option('--json', 'print {planId, state} as JSON')
+    .addHelpText(
+      'after',
+      `
+Example:
+  $ veilrisk train abort 0b8f... --roster roster.json --operator-key operator.pem`,
+    )
+    .action(async (planId: string, flags) => {
+      const { state } = await abort(await openOperator(operatorPaths(flags)), planId, flags.reason);
+      process.stdout.write(flags.json ? `${JSON.stringify({ planId, state })}\n` : `plan ${planId} ${state}\n`);
+    });
+
+  registerTrainAnswers(train, openNode);
 
   operatorFlags(train.command('model'))
     .description('fetch the signed model of a completed plan and check its signature')
@@ -123,8 +172,12 @@ Example:
     });
 }
 
-function roundOf({ round, of }: { round: number; of: number }): string {
-  return round > of ? 'evaluation round' : `round ${round}/${of}`;
+type Progress = Awaited<ReturnType<typeof planProgress>>;
+
+function describeProgress({ state, round, of, phase, attempt, contributions, code, reason }: Progress): string {
+  const where = round > of ? 'evaluation round' : `round ${round}/${of}`;
+  const step = phase === '' ? '' : `, waits for ${phase}${attempt > 1 ? ` in attempt ${attempt}` : ''}`;
+  return `${state} ${where}${step}, ${contributions} contributions${reason === '' ? '' : `: ${code} ${reason}`}`;
 }
 
 function operatorFlags(command: Command): Command {

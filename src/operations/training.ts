@@ -15,7 +15,6 @@ import { LearningError, PrivacyError } from '../errors.ts';
 import { courseFor } from '../learning/course.ts';
 import { parseFederatedPlan, releaseIn, statementOf } from '../learning/federatedPlan.ts';
 import { parseEvaluation } from '../learning/modelEvaluation.ts';
-import { addNoise } from '../learning/site.ts';
 import type { PlanStatement, Release } from '../learning/statement.ts';
 import type { RosterFloors } from '../participant/policy.ts';
 import type { LogWitness, ParticipantPort, ReleaseTask } from '../participant/port.ts';
@@ -26,7 +25,7 @@ import { releaseFacts } from './ledger.ts';
 import { adoptModel } from './models.ts';
 import { noteOpenedSum, requireUnopened } from './openedSums.ts';
 import { answerPlan } from './planAnswers.ts';
-import { valuesToRelease } from './releaseValues.ts';
+import { prepareRelease } from './releaseValues.ts';
 import { openTrainingData, type TrainingData } from './trainingData.ts';
 import { openTrainingRefusals, type TrainingRefusals } from './trainingRefusals.ts';
 
@@ -119,10 +118,10 @@ async function release(
   if (plan.family === 'scorecard' && (round === 0) !== (model === null)) throw wrongRound(round);
   if (earlier?.state === 'refused') await requireRoom(context, datasetId, priced);
   // Whatever can fail without noise comes before the reservation: it must not cost anything.
-  const { values, sigmaSquared } = await valuesToRelease(context, data, datasetId, task, statement);
+  const draw = await prepareRelease(context, data, datasetId, task);
   const reserved = await reserve(context, datasetId, earlier, task, statement);
   // From here on the loss is spent, whatever happens.
-  const noisy = addNoise(values, sigmaSquared, context.random);
+  const noisy = await draw(context.random);
   await store.transaction(async (tx) => {
     const { payloadSha256 } = await tx.ledger.commit(reserved.id, encodeHistogram(noisy));
     await tx.append({

@@ -1,10 +1,11 @@
 /**
- * The operator's side of training: write a plan from public facts, say what it costs, propose it, follow it, and fetch
- * the signed model. Runs wherever the operator's key is; needs no node and no database.
+ * The operator's side of training: write a plan from public facts, say what it costs, propose it, follow it, end it,
+ * and fetch the signed model. Runs wherever the operator's key is; needs no node and no database.
  */
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import {
+  abortPlan,
   fetchModel,
   type PlanReport,
   planStatus,
@@ -15,12 +16,14 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { parseRoster, type Roster } from '../../federated/protocol/roster.ts';
 import type { Contract } from '../contract/contract.ts';
 import { RequestError } from '../errors.ts';
+import { type FederatedPlan, parseFederatedPlan, statementOf } from '../learning/federatedPlan.ts';
 import { positivesNeeded, readEvaluation } from '../learning/modelEvaluation.ts';
-import { defaultPlan, parsePlan, type TrainingPlan } from '../learning/plan.ts';
+import { defaultPlan, parsePlan } from '../learning/plan.ts';
 import type { Measure } from '../learning/ratioInterval.ts';
 import { SCORE_BINS } from '../learning/scoreHistogram.ts';
-import { privacyStatement } from '../learning/statement.ts';
+import { defaultDensePlan, type StrategyKind } from '../learning/sgd/plan.ts';
 import type { RosterFloors } from '../participant/policy.ts';
+import { type TrustWishes, trustFor } from './trustWishes.ts';
 
 export interface Operator {
   roster: Roster;
@@ -29,20 +32,22 @@ export interface Operator {
   url?: string;
 }
 
-export interface PlanWishes {
+export interface PlanWishes extends TrustWishes {
   contract: Contract;
   epsilon: number;
   delta: number;
   /** Rows of all sites together, a public estimate. */
   expectedRows: number;
-  quorum?: number | undefined;
   rounds?: number | undefined;
   roundDeadlineMs?: number | undefined;
-  /** Trust mode, default `site`; `sum` with tolerated colluders (default 0) and drop-outs (default sites - quorum). */
-  mode?: TrainingPlan['mode'] | undefined;
-  colluders?: number | undefined;
-  dropouts?: number | undefined;
-  /** Customers held out and loss spent on a federated evaluation; null or left out for none. */
+  /** Mode `sum`, scorecards: bits of the ring, default 32. */
+  ringBits?: number | undefined;
+  /** Default `scorecard`. */
+  family?: FederatedPlan['family'] | undefined;
+  /** Families but scorecards: what the aggregator makes of a round, and a bank's steps in it. */
+  strategy?: StrategyKind | undefined;
+  localSteps?: number | undefined;
+  /** Customers held out and loss spent on a federated evaluation; null or left out for none. Scorecards only. */
   evaluation?: { holdout: number; share: number } | null | undefined;
 }
 
@@ -57,45 +62,47 @@ export async function openOperator(paths: {
   return { roster, operatorKey, ...(paths.url === undefined ? {} : { url: paths.url }) };
 }
 
-/** A plan for every site of the roster, by the rules of `defaultPlan` where no wish is given. */
-export function writePlan({ sites, minimumQuorum }: Roster, wishes: PlanWishes): TrainingPlan {
+/** A plan for every site of the roster, by the rules of `defaultPlan` and `trustFor` where no wish is given. */
+export function writePlan({ sites, minimumQuorum }: Roster, wishes: PlanWishes): FederatedPlan {
   return planFor({ sites: sites.length, minimumQuorum }, wishes);
 }
 
 /** The same for a consortium of which only the size is known. */
-export function planFor({ sites, minimumQuorum }: RosterFloors, wishes: PlanWishes): TrainingPlan {
-  const { contract, epsilon, delta, mode, colluders, dropouts } = wishes;
-  const present = dropouts === undefined ? Math.ceil((2 * sites) / 3) : sites - dropouts;
-  const plan = defaultPlan({
-    ...{ contract, epsilon, delta, sites },
-    quorum: wishes.quorum ?? Math.max(minimumQuorum, present),
-    expectedRows: wishes.expectedRows,
-    ...(mode !== undefined && { mode }),
-    ...(colluders !== undefined && { colluders }),
-    ...(dropouts !== undefined && { dropouts }),
-    evaluation: wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null,
+export function planFor(floors: RosterFloors, wishes: PlanWishes): FederatedPlan {
+  const { contract, epsilon, delta, expectedRows, ringBits, roundDeadlineMs, family = 'scorecard' } = wishes;
+  // A bank's second step would see its own gradient with its own share of the noise only: such a plan is of mode site.
+  const ownSteps = wishes.strategy === 'fedprox' || (wishes.localSteps ?? 1) > 1;
+  const trust = trustFor(floors, { ...wishes, mode: wishes.mode ?? (ownSteps ? 'site' : undefined) });
+  const facts = {
+    ...{ contract, epsilon, delta, expectedRows, sites: floors.sites, ...trust },
+    ...(roundDeadlineMs !== undefined && { roundDeadlineMs }),
     // A ledger accepts the releases of one id once, so every run is named anew.
     id: randomUUID(),
+  };
+  if (family !== 'scorecard') {
+    const { strategy, localSteps, rounds } = wishes;
+    return defaultDensePlan({ ...facts, ...{ family, strategy, localSteps, rounds, bits: ringBits } });
+  }
+  const plan = defaultPlan({
+    ...facts,
+    ...(ringBits !== undefined && { ringBits }),
+    evaluation: wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null,
   });
-  return parsePlan({
-    ...plan,
-    rounds: wishes.rounds ?? plan.rounds,
-    roundDeadlineMs: wishes.roundDeadlineMs ?? plan.roundDeadlineMs,
-  });
+  return parsePlan({ ...plan, rounds: wishes.rounds ?? plan.rounds });
 }
 
 /** A plan from a file. @throws LearningError TRAINING_INPUT with one issue a rule broken. */
-export async function readPlan(path: string): Promise<TrainingPlan> {
-  return parsePlan(await readJson(path));
+export async function readPlan(path: string): Promise<FederatedPlan> {
+  return parseFederatedPlan(await readJson(path));
 }
 
 /** How well an AUC should be known to be of use, plus or minus. */
 const AUC_GOAL = 0.05;
 
 /** The privacy statement of a plan, line by line, for people. */
-export function describePlan(plan: TrainingPlan): string[] {
-  const { text } = privacyStatement(plan);
-  const positives = positivesNeeded(plan, AUC_GOAL);
+export function describePlan(plan: FederatedPlan): string[] {
+  const { text } = statementOf(plan);
+  const positives = plan.family === 'scorecard' ? positivesNeeded(plan, AUC_GOAL) : null;
   if (positives === null) return text;
   return [
     ...text,
@@ -104,13 +111,28 @@ export function describePlan(plan: TrainingPlan): string[] {
   ];
 }
 
-export function propose(
+/** @throws RequestError USAGE, before anything is sent, for a plan that is not for this roster. */
+export async function propose(
   operator: Operator,
-  plan: TrainingPlan,
+  plan: FederatedPlan,
   contract: Contract,
   acceptanceDeadlineMs?: number,
 ): Promise<{ planId: string; planHash: string }> {
+  const { sites, minimumQuorum } = operator.roster;
+  if (plan.sites !== sites.length || plan.quorum < minimumQuorum) {
+    throw new RequestError(
+      'USAGE',
+      `the plan is for ${plan.sites} banks with a quorum of ${plan.quorum}; the roster has ${sites.length} and asks ` +
+        `for at least ${minimumQuorum}`,
+      { where: plan.sites === sites.length ? 'quorum' : 'sites', fix: 'write the plan for this roster' },
+    );
+  }
   return proposePlan({ ...operator, plan, contract, ...(acceptanceDeadlineMs ? { acceptanceDeadlineMs } : {}) });
+}
+
+/** Ends a plan for good. What banks released for it stays spent. */
+export function abort({ roster, operatorKey, url }: Operator, planId: string, reason: string) {
+  return abortPlan({ roster, key: operatorKey, planId, reason, ...(url === undefined ? {} : { url }) });
 }
 
 export function planProgress({ roster, operatorKey, url }: Operator, planId: string): Promise<PlanReport> {

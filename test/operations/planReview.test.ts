@@ -59,8 +59,14 @@ function planWith(changes: Partial<TrainingPlan> = {}, of: Contract = contract):
   return { ...base, id: `plan-${plans++}`, ...changes };
 }
 
+/** Fits three banks and the default floors. */
+const SUM: Partial<TrainingPlan> = {
+  ...{ mode: 'sum', quorum: 3, dropouts: 0, colluders: 1, threshold: 3, ringBits: 32, ringShift: 8 },
+};
+
 const REFUSALS: [string, () => Promise<{ plan: TrainingPlan; of: Contract }>][] = [
-  ['POLICY_MODE', async () => ({ plan: planWith({ mode: 'sum', dropouts: 1 }), of: contract })],
+  ['POLICY_THRESHOLD', async () => ({ plan: planWith({ ...SUM, threshold: 2 }), of: contract })],
+  ['POLICY_COLLUDERS', async () => ({ plan: planWith({ ...SUM, colluders: 0 }), of: contract })],
   ['POLICY_ROSTER', async () => ({ plan: planWith({ sites: 4 }), of: contract })],
   ['POLICY_PARTICIPANTS', async () => ({ plan: planWith({ quorum: 1 }), of: contract })],
   ['POLICY_EPSILON', async () => ({ plan: planWith({ epsilon: 3.5 }), of: contract })],
@@ -109,6 +115,12 @@ describe('a plan that is refused', () => {
     const { verdict, internal } = await reviewPlan(node, ROSTER, plan, contract);
     expect(verdict).toMatchObject({ reason: 'The bank cannot pay epsilon 2.5 at delta 0.000001 for this plan.' });
     expect(internal).toContain('of 2 is already spent');
+  });
+
+  test('of a bank that wants no sums is refused for its mode', async () => {
+    const careful = { ...node, participation: { ...node.participation, modes: ['site' as const] } };
+    expect(await nodeOpinion(careful, ROSTER, planWith(SUM), contract)).toMatchObject({ code: 'POLICY_MODE' });
+    expect(await nodeOpinion(node, ROSTER, planWith(SUM), contract)).toMatchObject({ accepted: true });
   });
 
   test('another plan under the id of an answered one is refused, with one entry', async () => {
@@ -221,7 +233,7 @@ describe('veilrisk plan', () => {
     expect(accepted.out).toContain('node bank-a: would take part');
     const exhausted = await run(...common, '--epsilon', '2.1');
     expect(exhausted.code).toBe(1);
-    expect(exhausted.err).toMatch(/^error BUDGET_EXHAUSTED: the release costs epsilon 2\.1/);
+    expect(exhausted.err).toMatch(/^error BUDGET_EXHAUSTED: the release costs epsilon 2\.0\d+ at delta/);
     const policy = await run(...common, '--epsilon', '4', '--json');
     expect(policy).toMatchObject({ code: 1, err: expect.stringMatching(/^error POLICY_EPSILON: /) });
     expect(JSON.parse(policy.out).node).toMatchObject({
@@ -239,9 +251,9 @@ describe('veilrisk plan', () => {
   test.each([
     [['--epsilon', '1'], 'a contract is needed'],
     [['--contract', 'adult', '--family', 'mlp', '--data-dir', 'x'], 'scorecard plans only'],
-    [['--contract', 'adult', '--family', 'mlp', '--colluders', '1'], 'are for mode sum only'],
-    [['--contract', 'adult', '--family', 'adassp', '--dropouts', '1'], 'are for mode sum only'],
-    [['--contract', 'adult', '--mode', 'site', '--colluders', '1'], 'is for mode sum only'],
+    [['--contract', 'adult', '--family', 'mlp', '--mode', 'site', '--colluders', '1'], 'are for mode sum only'],
+    [['--contract', 'adult', '--family', 'adassp', '--sites', '2', '--dropouts', '1'], 'are for mode sum only'],
+    [['--contract', 'adult', '--mode', 'site', '--colluders', '1'], 'are for mode sum only'],
   ])('refuses %j', async (args, message) => {
     await expect(run(...args)).rejects.toThrow(message);
     jest.restoreAllMocks();
