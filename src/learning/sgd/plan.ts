@@ -48,7 +48,7 @@ const denseSchema = z
     encoding: z.strictObject({
       rotation: z.literal('hadamard'),
       /** Bits of a number on the wire; in mode `sum` those of the ring. */
-      bits: z.int().min(16).max(24),
+      bits: z.int().min(16).max(32),
       /** Encoded integers that stand for the gradient of one record, of norm C. */
       scale: z.number().min(1e-3).max(1e9),
     }),
@@ -110,7 +110,7 @@ export interface DensePlanFacts extends Omit<PlanFacts, 'evaluation' | 'ringBits
   /** Default 1, for `fedprox` 4. */
   localSteps?: number | undefined;
   rounds?: number | undefined;
-  /** Default: the fewest of 16, 20 and 24 that hold the noise of a bank well. */
+  /** Default: the fewest of 16, 20, 24, 28 and 32 that hold the noise of a bank well. */
   bits?: number | undefined;
 }
 
@@ -128,7 +128,7 @@ export function defaultDensePlan(facts: DensePlanFacts): DensePlan {
   // Noise of a bank over one record's gradient, where a customer has m of them.
   const noise = (contract.maxRecordsPerSubject * Math.sqrt((rounds * localSteps) / honest)) / muFor(epsilon, delta);
   const scaleAt = (bits: number) => scaleOf({ bits, mode, sites, rows: expectedRows, dimension, noise });
-  const bits = facts.bits ?? [16, 20].find((each) => scaleAt(each) * noise >= LEAST_SIGMA) ?? 24;
+  const bits = facts.bits ?? [16, 20, 24, 28].find((each) => scaleAt(each) * noise >= LEAST_SIGMA) ?? 32;
   const settings = {
     format: 'veilrisk-plan/3',
     contractHash: contractHash(contract),
