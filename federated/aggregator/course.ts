@@ -3,9 +3,9 @@
 import { contractHash, parseContract } from '../../src/contract/contract.ts';
 import { FederationError, VeilriskError } from '../../src/errors.ts';
 import { type Course, courseFor } from '../../src/learning/course.ts';
-import { parsePlan, planHash } from '../../src/learning/plan.ts';
+import { parseFederatedPlan } from '../../src/learning/federatedPlan.ts';
 import { canonicalHash, parseCanonical } from '../protocol/canonical.ts';
-import type { Plan } from './store/database.ts';
+import type { PlanRow } from './store/plans.ts';
 
 export type { Course } from '../../src/learning/course.ts';
 
@@ -14,9 +14,9 @@ export function openCourse(planJson: Uint8Array, contractJson: Uint8Array): Cour
   const json = parseCanonical(planJson, 'plan');
   const contractDocument = parseCanonical(contractJson, 'contract');
   try {
-    const plan = parsePlan(json);
+    const plan = parseFederatedPlan(json);
     const contract = parseContract(contractDocument);
-    if (contractHash(contract) !== plan.contractHash || canonicalHash(json) !== planHash(plan)) {
+    if (contractHash(contract) !== plan.contractHash || canonicalHash(json) !== canonicalHash(plan)) {
       throw new FederationError('PLAN_REFUSED', 'The plan names another contract than the one sent with it.', {
         where: 'contractHash',
         fix: 'Propose the plan with the contract it was made for.',
@@ -37,7 +37,7 @@ export function openCourse(planJson: Uint8Array, contractJson: Uint8Array): Cour
 const courses = new Map<string, Course>();
 const COURSES_KEPT = 64;
 
-export function courseOf(plan: Pick<Plan, 'planHash' | 'planJson' | 'contractJson'>): Course {
+export function courseOf(plan: Pick<PlanRow, 'planHash' | 'planJson' | 'contractJson'>): Course {
   let course = courses.get(plan.planHash);
   if (course === undefined) {
     course = openCourse(plan.planJson, plan.contractJson);

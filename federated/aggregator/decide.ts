@@ -1,15 +1,15 @@
 /**
- * When a plan starts, a round closes, is opened again, or the plan ends: the whole policy, as pure functions.
+ * When a plan starts, a step closes, is tried again, or the plan ends: the whole policy, as pure functions.
  *
- * Limit: who is "expected" is a matter of waiting time only. A site that is not waited for is counted like any other
- * when its update arrives before the round closes.
+ * Limit: who is "awaited" is a matter of waiting time only. A site that is not waited for is counted like any other
+ * when its message arrives before the step closes.
  */
 
-/** How often a round below quorum is opened again before the plan is aborted. */
+/** How often a round that does not come about is opened again, or waited for once more, before the plan is aborted. */
 export const MAX_REOPENINGS = 3;
 
 type ProposalDecision = 'wait' | 'start' | 'abort';
-type RoundDecision = 'wait' | 'close' | 'reopen' | 'abort';
+type StepDecision = 'wait' | 'close' | 'again' | 'abort';
 
 /** `sites` all in the roster; `accepted` and `refused` of them answered. */
 export function decideProposal(facts: {
@@ -25,19 +25,20 @@ export function decideProposal(facts: {
   return 'wait';
 }
 
-/** Of `accepted` sites of the plan, `contributed` sent an update, `refused` declined, `awaited` are still expected. */
-export function decideRound(facts: {
-  accepted: number;
-  contributed: number;
-  refused: number;
+/**
+ * One step of a round. Of the messages it takes, `arrived` are here, `needed` make it close, `awaited` are still
+ * expected, and no more than `possible` can there ever be in this attempt. `reopenings` so far.
+ */
+export function decideStep(facts: {
+  arrived: number;
+  needed: number;
   awaited: number;
-  quorum: number;
+  possible: number;
   deadlineOver: boolean;
   reopenings: number;
-}): RoundDecision {
-  const { accepted, contributed, refused, awaited, quorum, deadlineOver, reopenings } = facts;
-  if (accepted - refused < quorum) return 'abort';
-  if (contributed >= quorum) return awaited === 0 || deadlineOver ? 'close' : 'wait';
-  if (!deadlineOver) return 'wait';
-  return reopenings < MAX_REOPENINGS ? 'reopen' : 'abort';
+}): StepDecision {
+  const { arrived, needed, awaited, possible, deadlineOver, reopenings } = facts;
+  if (arrived >= needed) return awaited === 0 || deadlineOver ? 'close' : 'wait';
+  if (possible >= needed && !deadlineOver) return 'wait';
+  return reopenings < MAX_REOPENINGS ? 'again' : 'abort';
 }

@@ -1,52 +1,60 @@
 /**
- * What every part of the aggregator works with: database, signing party, clock, log, and who is listening.
+ * What every part of the aggregator works with: database, views of the plans, signing party, clock, logs, and who is
+ * listening.
  */
 
 import { FederationError } from '../../src/errors.ts';
 import type { Log } from '../../src/log.ts';
 import type { Party } from '../protocol/envelope.ts';
-import type { Weights } from '../protocol/weights.ts';
+import type { Boards } from './boards.ts';
 import type { Deadlines } from './deadlines.ts';
+import type { RecentStates, RecentWeights } from './kept.ts';
+import type { Leases } from './lease.ts';
 import type { AggregatorLog } from './log.ts';
+import type { MaskedSums } from './maskedSums.ts';
+import type { Presence } from './presence.ts';
 import type { Database } from './store/database.ts';
+import type { MessageStore } from './store/messages.ts';
+import type { Vectors } from './vectors.ts';
 
 /** Printed by `--progress-json`, one JSON object a line. Nothing in it is more than a reader of the plan may know. */
 export type AggregatorEvent =
   | { event: 'plan'; plan: string; state: string; code?: string; reason?: string; sites?: string[] }
   | { event: 'round'; plan: string; round: number; of: number; contributions: number; ms: number }
+  | { event: 'phase'; plan: string; round: number; attempt: number; phase: string }
   | { event: 'reopened'; plan: string; round: number; attempt: number; contributions: number }
   | { event: 'model'; plan: string; modelHash: string };
 
 export interface Desk {
+  /** Random name of this process: in leases, connections and notices. */
+  readonly process: string;
   readonly database: Database;
+  readonly boards: Boards;
+  readonly messages: MessageStore;
+  readonly vectors: Vectors;
+  readonly sums: MaskedSums;
+  readonly leases: Leases;
+  readonly presence: Presence;
   readonly party: Party;
   readonly log: Log;
   readonly deadlines: Deadlines;
   readonly listeners: Listeners;
   readonly inFlight: InFlight;
   readonly weights: RecentWeights;
+  readonly states: RecentStates;
   /** The transparency log; null only where a test leaves it out. */
   readonly journal: AggregatorLog | null;
+  /** The signed roster file, for those who ask; null where the operator signed none. */
+  readonly signedRoster: object | null;
+  /** Looks soon whether a step of the plan is due. */
+  poke(planId: string): void;
   /** Called after the transaction that made the events has committed. */
   announce(events: readonly AggregatorEvent[]): void;
 }
 
-/** Open task streams, and the bell that wakes them. */
+/** The bell that wakes open task streams. */
 export class Listeners {
-  readonly #streams = new Map<string, number>();
   #bell = Promise.withResolvers<void>();
-
-  /** Counts a stream of `site` until the returned function is called. */
-  enter(site: string): () => void {
-    this.#streams.set(site, (this.#streams.get(site) ?? 0) + 1);
-    return () => {
-      this.#streams.set(site, (this.#streams.get(site) ?? 1) - 1);
-    };
-  }
-
-  connected(site: string): boolean {
-    return (this.#streams.get(site) ?? 0) > 0;
-  }
 
   /** Resolves at the next ring. Take it before looking for work, so that no ring is missed. */
   next(): Promise<void> {
@@ -80,30 +88,6 @@ export class InFlight {
     this.#closed = true;
     await Promise.allSettled(this.#running);
   }
-}
-
-/** The weights of recent rounds by state hash, so that each site's task does not read them from the database again. */
-export class RecentWeights {
-  readonly #kept = new Map<string, Weights>();
-
-  get(stateHash: string): Weights | undefined {
-    return this.#kept.get(stateHash);
-  }
-
-  put(stateHash: string, weights: Weights): void {
-    this.#kept.set(stateHash, weights);
-    for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size <= 16) break;
-      this.#kept.delete(oldest);
-    }
-  }
-}
-
-export function replayed(message: string): FederationError {
-  return new FederationError('MESSAGE_REPLAYED', message, {
-    where: 'message_id',
-    fix: 'Send the very same message again, or none.',
-  });
 }
 
 /** A refusal's code is stored and shown: upper-case words only. */

@@ -9,10 +9,13 @@ import { FederationError } from '../../src/errors.ts';
 import { sha256Hex } from '../protocol/canonical.ts';
 import { envelopeBytes, type Opened } from '../protocol/envelope.ts';
 import type { SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
+import { entry } from './commit.ts';
 import { openCourse } from './course.ts';
-import { type AggregatorEvent, checkCode, type Desk, printable, replayed } from './desk.ts';
-import { advance } from './rounds.ts';
-import { withPlan } from './store/database.ts';
+import { checkCode, type Desk, printable } from './desk.ts';
+import { mismatch } from './receive.ts';
+import { checkPlanId, planUnknown, type Transaction, transaction } from './store/database.ts';
+import { replayed } from './store/messages.ts';
+import { notify } from './store/notifications.ts';
 
 const MIN_ACCEPTANCE_MS = 100;
 const MAX_ACCEPTANCE_MS = 7 * 24 * 3_600_000;
@@ -32,93 +35,117 @@ export async function propose(desk: Desk, opened: Opened<'propose'>, envelope: S
   if (acceptanceDeadlineMs < MIN_ACCEPTANCE_MS || acceptanceDeadlineMs > MAX_ACCEPTANCE_MS) {
     throw refused('acceptance_deadline_ms', `The deadline must be ${MIN_ACCEPTANCE_MS} ms to seven days.`);
   }
+  const { database, journal } = desk;
   const proposalDigest = sha256Hex(envelope.body);
-  const clash = await desk.database.plan.findFirst({ where: { OR: [{ id: plan.id }, { planHash }] } });
-  if (clash === null) {
-    await desk.database.plan.createMany({
-      data: {
-        id: plan.id,
-        planHash,
-        planJson: new Uint8Array(planJson),
-        contractJson: new Uint8Array(contractJson),
-        proposal: envelopeBytes(envelope),
-        proposalDigest,
-        rosterHash: desk.party.rosterHash,
-        acceptanceDeadlineMs,
-        state: 'proposed',
-      },
-      skipDuplicates: true,
-    });
+  const isNew = await transaction(database.pool, async (tx) => {
+    const { rowCount } = await tx.query(
+      `INSERT INTO plans (id, plan_hash, plan_json, contract_json, proposal, proposal_digest, roster_hash,
+         acceptance_deadline_ms, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'proposed') ON CONFLICT DO NOTHING`,
+      [
+        ...[plan.id, planHash, Buffer.from(planJson), Buffer.from(contractJson), Buffer.from(envelopeBytes(envelope))],
+        ...[proposalDigest, desk.party.rosterHash, acceptanceDeadlineMs],
+      ],
+    );
+    if (rowCount === 0) return false;
+    await journal?.append(tx, [{ ...entry('plan.proposed', { planId: plan.id, planHash }), actor: 'operator' }]);
+    await notify(tx, desk.process, plan.id);
+    return true;
+  });
+  if (!isNew) {
+    const { rows } = await database.pool.query<{ proposal_digest: string }>(
+      'SELECT proposal_digest FROM plans WHERE id = $1',
+      [plan.id],
+    );
+    if (rows[0]?.proposal_digest !== proposalDigest) {
+      throw new FederationError('PLAN_STATE', 'Another plan was already proposed under this id.', {
+        where: 'plan.id',
+        fix: 'Give the plan a new id.',
+      });
+    }
+    return { planId: plan.id, planHash };
   }
-  const stored = await desk.database.plan.findUnique({ where: { id: plan.id } });
-  if (stored === null || stored.proposalDigest !== proposalDigest) {
-    throw new FederationError('PLAN_STATE', 'Another plan was already proposed under this id.', {
-      where: 'plan.id',
-      fix: 'Give the plan a new id.',
-    });
-  }
-  if (clash === null) {
-    desk.log.info({ plan: plan.id, planHash }, 'plan proposed');
-    desk.announce([{ event: 'plan', plan: plan.id, state: 'proposed' }]);
-  }
+  journal?.committed();
+  desk.log.info({ plan: plan.id, planHash }, 'plan proposed');
+  desk.announce([{ event: 'plan', plan: plan.id, state: 'proposed' }]);
+  await desk.leases.renew(plan.id);
+  await desk.boards.refresh(plan.id);
   return { planId: plan.id, planHash };
 }
 
-/** Stores a site's answer, once, and starts or aborts the plan when that decides it. */
+/** Stores a site's answer, once. */
 export async function answer(desk: Desk, opened: Opened<'answer'>, envelope: SignedEnvelope) {
+  const { message, signer: site } = opened;
+  const { planId, accepted, code } = message;
+  checkPlanId(planId);
+  const isNew = await transaction(desk.database.pool, (tx) => storeAnswer(desk, tx, opened, envelope));
+  if (isNew) {
+    desk.journal?.committed();
+    desk.log.info({ plan: planId, site, accepted, code }, 'plan answered');
+    await desk.boards.refresh(planId);
+  }
+  if (message.cosignature !== '') await desk.journal?.cosigned(site, message.cosignature);
+  return { planId };
+}
+
+/** @returns false when this very answer was there. */
+async function storeAnswer(desk: Desk, tx: Transaction, opened: Opened<'answer'>, envelope: SignedEnvelope) {
   const { message, signer: site, messageId } = opened;
+  const { planId, accepted } = message;
   const bodyDigest = sha256Hex(envelope.body);
-  const events = await withPlan(desk.database, message.planId, async (tx, plan): Promise<AggregatorEvent[]> => {
-    const before = await tx.answer.findUnique({ where: { planId_site: { planId: plan.id, site } } });
-    if (before !== null) {
-      if (before.bodyDigest === bodyDigest && before.messageId === messageId) return [];
-      throw replayed('This site has already answered this plan.');
-    }
-    if (message.planHash !== plan.planHash) {
-      throw new FederationError('ROUND_MISMATCH', 'The answer is about another plan.', { where: 'plan_hash' });
-    }
-    if (plan.state !== 'proposed') {
-      throw new FederationError('PLAN_STATE', `The plan no longer takes answers; it is ${plan.state}.`, {
-        where: plan.id,
-      });
-    }
-    const { accepted } = message;
-    if (!accepted) checkCode(message.code);
-    await tx.answer.create({
-      data: {
-        planId: plan.id,
-        site,
-        accepted,
-        code: accepted ? '' : message.code,
-        reason: accepted ? '' : printable(message.reason),
-        messageId,
-        bodyDigest,
-        envelope: envelopeBytes(envelope),
-      },
-    });
-    return advance(tx, desk, plan);
-  });
-  desk.log.info({ plan: message.planId, site, accepted: message.accepted, code: message.code }, 'plan answered');
-  desk.announce(events);
-  return { planId: message.planId };
+  // The plan does not start while an answer is being stored.
+  const { rows: plans } = await tx.query('SELECT plan_hash, state FROM plans WHERE id = $1 FOR SHARE', [planId]);
+  if (plans.length === 0) throw planUnknown();
+  const { rows: before } = await tx.query(
+    'SELECT message_id, body_digest FROM answers WHERE plan_id = $1 AND site = $2',
+    [planId, site],
+  );
+  if (before.length > 0) {
+    if (before[0].body_digest === bodyDigest && before[0].message_id === messageId) return false;
+    throw replayed('This site has already answered this plan.');
+  }
+  const [{ plan_hash: planHash, state }] = plans;
+  if (message.planHash !== planHash) throw mismatch('plan_hash', 'The answer is about another plan.');
+  if (state !== 'proposed') {
+    throw new FederationError('PLAN_STATE', `The plan no longer takes answers; it is ${state}.`, { where: planId });
+  }
+  if (!accepted) checkCode(message.code);
+  const code = accepted ? '' : message.code;
+  const reason = accepted ? '' : printable(message.reason);
+  const { rowCount } = await tx.query(
+    `INSERT INTO answers (plan_id, site, accepted, code, reason, message_id, body_digest, envelope)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+    [planId, site, accepted, code, reason, messageId, bodyDigest, Buffer.from(envelopeBytes(envelope))],
+  );
+  if (rowCount === 0) throw replayed('This site is just answering this plan.');
+  const outcome = accepted ? 'ok' : 'refused';
+  await desk.journal?.append(tx, [
+    { ...entry('plan.answered', { planId, site, accepted, code }, outcome), actor: site },
+  ]);
+  await notify(tx, desk.process, planId);
+  return true;
 }
 
 /** Notes that a site knows how a plan ended. */
 export async function acknowledge(desk: Desk, opened: Opened<'acknowledge'>) {
   const { message, signer: site } = opened;
-  await withPlan(desk.database, message.planId, async (tx, plan) => {
-    if (message.planHash !== plan.planHash) {
-      throw new FederationError('ROUND_MISMATCH', 'The message is about another plan.', { where: 'plan_hash' });
-    }
-    if (plan.endedAt === null) {
-      throw new FederationError('PLAN_STATE', 'The plan has not ended.', { where: plan.id });
-    }
-    await tx.answer.updateMany({
-      where: { planId: plan.id, site, acknowledgedAt: null },
-      data: { acknowledgedAt: new Date() },
-    });
-  });
-  return { planId: message.planId };
+  const { planId } = message;
+  const board = await desk.boards.find(planId);
+  if (message.planHash !== board.plan.planHash) throw mismatch('plan_hash', 'The message is about another plan.');
+  if (!board.plan.ended) await desk.boards.refresh(planId);
+  if (!board.plan.ended) {
+    throw new FederationError('PLAN_STATE', 'The plan has not ended.', { where: planId });
+  }
+  await desk.database.pool.query(
+    `UPDATE answers SET acknowledged_at = clock_timestamp()
+     WHERE plan_id = $1 AND site = $2 AND acknowledged_at IS NULL`,
+    [planId, site],
+  );
+  await notify(desk.database.pool, desk.process, planId);
+  const answered = board.answers.get(site);
+  if (answered !== undefined) answered.acknowledged = true;
+  desk.boards.changed(planId);
+  if (message.cosignature !== '') await desk.journal?.cosigned(site, message.cosignature);
+  return { planId };
 }
 
 function refused(where: string, message: string): FederationError {

@@ -4,22 +4,29 @@
  * Limit: no limit on the number of connections; the port belongs behind the consortium's firewall.
  */
 
+import { randomUUID } from 'node:crypto';
 import { createSecureServer, type ServerHttp2Session } from 'node:http2';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { FederationError } from '../../src/errors.ts';
 import type { Log } from '../../src/log.ts';
 import { Party } from '../protocol/envelope.ts';
 import type { IdentityKey } from '../protocol/identity.ts';
 import { AGGREGATOR, type Roster } from '../protocol/roster.ts';
 import { grpcHandler } from './adapter.ts';
+import { Boards } from './boards.ts';
 import { Deadlines } from './deadlines.ts';
-import { type AggregatorEvent, type Desk, InFlight, Listeners, RecentWeights } from './desk.ts';
-import { advancePlan } from './rounds.ts';
+import { type AggregatorEvent, type Desk, InFlight, Listeners } from './desk.ts';
+import { Driver } from './driver.ts';
+import { RecentStates, RecentWeights } from './kept.ts';
+import { Leases } from './lease.ts';
+import { type AggregatorLog, openAggregatorLog } from './log.ts';
+import { MaskedSums } from './maskedSums.ts';
+import { Presence } from './presence.ts';
 import { registerFederation } from './service.ts';
 import { type Database, openDatabase } from './store/database.ts';
+import { MessageStore } from './store/messages.ts';
+import { type News, Notifications } from './store/notifications.ts';
 import { checkOwnCertificate, openAdmission, secureOptions } from './tls.ts';
-
-const TICK_MS = 200;
+import { Vectors } from './vectors.ts';
 
 export interface AggregatorOptions {
   roster: Roster;
@@ -31,6 +38,8 @@ export interface AggregatorOptions {
   port: number;
   /** A proxy ends the members' TLS: envelopes of any member may come over any admitted connection. */
   behindProxy?: boolean;
+  /** The roster as the operator signed it, for sites that ask. */
+  signedRoster?: object;
   log: Log;
   onEvent?: (event: AggregatorEvent) => void;
 }
@@ -54,24 +63,39 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   }
   checkOwnCertificate(tls.certificate);
   const database = await openDatabase(options.databaseUrl, identity.publicKey);
+  const journal = await openJournal(options, database);
+  const name = randomUUID();
   const listeners = new Listeners();
+  const stopping = new AbortController();
   const desk: Desk = {
-    ...{ database, party, log, listeners },
+    ...{ process: name, database, party, log, listeners },
+    boards: new Boards(database, log),
+    messages: new MessageStore(database.pool, name),
+    vectors: new Vectors(database),
+    sums: new MaskedSums(),
+    leases: new Leases(database, name),
+    presence: new Presence(database, name),
     inFlight: new InFlight(),
     weights: new RecentWeights(),
+    states: new RecentStates(),
     deadlines: new Deadlines(),
-    journal: null,
+    journal,
+    signedRoster: options.signedRoster ?? null,
+    poke: (planId) => driver.poke(planId),
     announce(events) {
       for (const event of events) {
         options.onEvent?.(event);
         if (event.event === 'plan' && (event.state === 'completed' || event.state === 'aborted')) {
-          desk.deadlines.forget(event.plan);
+          for (const kept of [desk.deadlines, desk.vectors, desk.states, desk.sums]) kept.forget(event.plan);
         }
       }
-      if (events.length > 0) listeners.ring();
     },
   };
-  const stopping = new AbortController();
+  const driver = new Driver(desk, stopping.signal);
+  desk.boards.onChange((planId) => {
+    listeners.ring();
+    driver.poke(planId);
+  });
   const admission = openAdmission(roster, { behindProxy: options.behindProxy ?? false });
   const server = createSecureServer(
     secureOptions(roster, tls),
@@ -90,19 +114,23 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   try {
     port = await listen(server, options.port, host);
   } catch (error) {
-    await database.$disconnect();
+    await database.close();
     throw error;
   }
-  const ticking = tick(desk, stopping.signal);
+  await desk.boards.refreshAll();
+  const notifications = new Notifications(database.url, name, newsFor(desk, driver), log);
+  const driving = driver.run();
   let stopped: Promise<void> | undefined;
   const stop = async () => {
     stopping.abort();
     for (const session of sessions) session.destroy();
     await new Promise<void>((done) => server.close(() => done()));
-    await ticking;
-    // A query after the disconnection would silently open the database again.
+    await driving;
+    await notifications.close();
+    // A query after the disconnection would fail, or open the database again.
     await desk.inFlight.close();
-    await database.$disconnect();
+    await journal.close();
+    await database.close();
   };
   return {
     url: `https://${host.includes(':') ? `[${host}]` : host}:${port}`,
@@ -113,22 +141,28 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   };
 }
 
-/** Takes the steps that time alone makes due, and picks up plans another process or an earlier life left open. */
-async function tick(desk: Desk, stopping: AbortSignal): Promise<void> {
-  while (!stopping.aborted) {
-    try {
-      for (const { id } of await openPlans(desk.database)) {
-        await advancePlan(desk, id);
-      }
-    } catch (error) {
-      if (!stopping.aborted) desk.log.error({ err: error }, 'could not advance a plan');
-    }
-    await sleep(TICK_MS, undefined, { signal: stopping }).catch(() => {});
+async function openJournal({ identity, roster, log }: AggregatorOptions, database: Database): Promise<AggregatorLog> {
+  try {
+    return await openAggregatorLog({ pool: database.pool, identity, roster, log });
+  } catch (error) {
+    await database.close();
+    throw error;
   }
 }
 
-function openPlans(database: Database): Promise<{ id: string }[]> {
-  return database.plan.findMany({ where: { endedAt: null }, select: { id: true }, orderBy: { createdAt: 'asc' } });
+/** What other processes on the database report. */
+function newsFor(desk: Desk, driver: Driver): News {
+  const look = (reading: Promise<unknown>) => {
+    reading.catch((error) => desk.log.warn({ err: error }, 'could not read what another process reported'));
+  };
+  const presence = async () => {
+    if (await desk.presence.read()) driver.pokeAll();
+  };
+  return {
+    plan: (planId) => look(desk.boards.refresh(planId)),
+    presence: () => look(presence()),
+    everything: () => look(Promise.all([desk.boards.refreshAll(), presence()])),
+  };
 }
 
 function listen(server: ReturnType<typeof createSecureServer>, port: number, host: string): Promise<number> {

@@ -5,20 +5,19 @@
  * verify signatures; nothing is stored for them.
  */
 
-import { create } from '@bufbuild/protobuf';
 import type { ConnectRouter, HandlerContext } from '@connectrpc/connect';
 import type { MessageKind, Opened } from '../protocol/envelope.ts';
 import { type BodyInit, SIGNATURE_DOMAIN } from '../protocol/envelope.ts';
 import { toConnectError } from '../protocol/failure.ts';
-import { Federation, LogHeadSchema, type SignedEnvelope, TaskSchema } from '../protocol/generated/veilrisk_pb.js';
+import { Federation, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
+import { abort } from './abort.ts';
 import type { Desk } from './desk.ts';
 import { acknowledge, answer, propose } from './proposals.ts';
-import { planStatus, publishedModel, publishedPlan } from './queries.ts';
-import { pendingTasks } from './tasks.ts';
+import { planStatus, publishedModel, publishedPlan, publishedRoster } from './queries.ts';
+import { malformed } from './receive.ts';
+import { advertiseKeys, agree, reveal, submitShares } from './steps.ts';
+import { streamTasks } from './streams.ts';
 import { submit } from './updates.ts';
-
-/** A site hears from us at least this often. */
-const HEARTBEAT_MS = 5_000;
 
 export function registerFederation(router: ConnectRouter, desk: Desk, stopping: AbortSignal): void {
   const { party } = desk;
@@ -48,81 +47,42 @@ export function registerFederation(router: ConnectRouter, desk: Desk, stopping: 
     propose: unary('propose', 'proposed', (opened, envelope) => propose(desk, opened, envelope)),
     answer: unary('answer', 'answered', (opened, envelope) => answer(desk, opened, envelope)),
     submit: unary('update', 'received', (opened, envelope) => submit(desk, opened, envelope)),
+    advertiseKeys: unary('keys', 'stored', (opened, envelope) => advertiseKeys(desk, opened, envelope)),
+    submitShares: unary('shares', 'stored', (opened, envelope) => submitShares(desk, opened, envelope)),
+    agree: unary('agreement', 'stored', (opened, envelope) => agree(desk, opened, envelope)),
+    reveal: unary('reveal', 'stored', (opened, envelope) => reveal(desk, opened, envelope)),
+    abort: unary('abort', 'aborted', (opened) => abort(desk, opened)),
+    addCheckpoint: unary('checkpoint', 'cosigned', (opened) => addCheckpoint(desk, opened)),
     acknowledge: unary('acknowledge', 'acknowledged', (opened) => acknowledge(desk, opened)),
     status: unary('query', 'status', ({ message }) => planStatus(desk, message.planId)),
     getPlan: unary('query', 'plan', ({ message }) => publishedPlan(desk, message.planId)),
     getModel: unary('query', 'published', ({ message }) => publishedModel(desk, message.planId)),
-    tasks: (envelope, context) => streamTasks(desk, envelope, context, stopping),
+    getRoster: unary('query', 'roster', () => publishedRoster(desk)),
+    tasks: (envelope, context) => tasks(desk, envelope, context, stopping),
   });
 }
 
-async function* streamTasks(
-  desk: Desk,
-  envelope: SignedEnvelope,
-  context: HandlerContext,
-  stopping: AbortSignal,
-): AsyncGenerator<SignedEnvelope> {
-  const { party, listeners } = desk;
-  let leave = () => {};
-  const ended = AbortSignal.any([context.signal, stopping]);
+async function* tasks(desk: Desk, envelope: SignedEnvelope, context: HandlerContext, stopping: AbortSignal) {
   try {
-    const { message, signer: site, messageId } = party.open('listen', envelope);
-    leave = listeners.enter(site);
-    desk.journal?.listening(site, Number(message.logSize));
-    desk.log.info({ site }, 'site connected');
-    const sent = new Set<string>();
-    let sequence = 0;
-    const seal = (task: BodyInit<'task'>) => party.seal('task', `${messageId}/${sequence++}`, task);
-    yield seal({ task: { case: 'heartbeat', value: { nextWithinMs: HEARTBEAT_MS } } });
-    while (!ended.aborted) {
-      const rung = listeners.next();
-      for (const { key, task } of await desk.inFlight.run(() => pendingTasks(desk, site))) {
-        if (ended.aborted) return;
-        if (sent.has(key)) continue;
-        sent.add(key);
-        yield seal(await withHead(desk, site, task));
-      }
-      if (!(await rungWithin(rung, HEARTBEAT_MS, ended)) && !ended.aborted) {
-        yield seal({ task: { case: 'heartbeat', value: { nextWithinMs: HEARTBEAT_MS } } });
-      }
-    }
+    yield* streamTasks(desk, envelope, context, stopping);
   } catch (error) {
-    if (!ended.aborted) throw failure(desk, 'listen', error);
-  } finally {
-    leave();
+    throw failure(desk, 'listen', error);
   }
 }
 
-/** The log's head travels with the task; all sites of a round are shown the one it was opened with. */
-async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promise<BodyInit<'task'>> {
-  const { journal } = desk;
-  if (journal === null) return task;
-  const round = task.task?.case === 'round' ? task.task.value : undefined;
-  const { planId = '', round: number = 0, attempt = 0 } = round ?? {};
-  const name = round === undefined ? undefined : { planId, attempt, round: number };
-  const log = await desk.inFlight.run(() => journal.headFor(site, name));
-  return Object.assign(create(TaskSchema, task), { log: create(LogHeadSchema, log) });
+async function addCheckpoint(desk: Desk, { message, signer }: Opened<'checkpoint'>): Promise<BodyInit<'cosigned'>> {
+  if (message.head === undefined) throw malformed('head', 'The message holds no head of a log.');
+  if (desk.journal !== null) return desk.journal.addCheckpoint(signer, message.head, message.verifierKey);
+  return { size: 0n, cosignature: '', code: 'WITNESS_ABSENT' };
 }
 
-/** True when the bell rang, false when the time was over or the stream ended. */
-async function rungWithin(rung: Promise<void>, ms: number, ended: AbortSignal): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const stop = () => resolve(false);
-  const timer = setTimeout(stop, ms);
-  ended.addEventListener('abort', stop, { once: true });
-  rung.then(() => resolve(true));
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-    ended.removeEventListener('abort', stop);
-  }
-}
+/** Being too late is part of every day: a threshold of sites is enough, and the others come after it. */
+const USUAL = new Set(['ROUND_CLOSED']);
 
 function failure(desk: Desk, kind: MessageKind, error: unknown) {
   const answer = toConnectError(error);
-  const code = answer.metadata.get('veilrisk-code');
+  const code = answer.metadata.get('veilrisk-code') ?? '';
   if (code === 'INTERNAL') desk.log.error({ kind, err: error }, 'request failed');
-  else desk.log.warn({ kind, code }, answer.rawMessage);
+  else desk.log[USUAL.has(code) ? 'debug' : 'warn']({ kind, code }, answer.rawMessage);
   return answer;
 }

@@ -1,109 +1,103 @@
 /**
- * What a site has to do now, read from the database: the same answer after every reconnection and restart.
+ * What a site has to do now, from this process's view of the plans: the same answer after every reconnection and restart.
  */
 
 import { type BodyInit, envelopeFrom } from '../protocol/envelope.ts';
 import { encodeWeights, type Weights } from '../protocol/weights.ts';
-import { courseOf } from './course.ts';
+import type { Board } from './board.ts';
 import type { Desk } from './desk.ts';
-import { roundKey } from './due.ts';
-import type { PlanRow } from './store/database.ts';
+import { phaseLeft } from './due.ts';
+import { epochTasks, unmaskingTask } from './maskedTasks.ts';
+import { loadTrainerState, type RoundRow } from './store/plans.ts';
 
 export interface PendingTask {
   /** A stream sends each key once. */
   key: string;
-  task: BodyInit<'task'>;
+  make(): BodyInit<'task'> | Promise<BodyInit<'task'>>;
 }
 
-/** Offers not answered, rounds not answered, ends not acknowledged, oldest plan first. */
-export async function pendingTasks(desk: Desk, site: string): Promise<PendingTask[]> {
-  const open = await desk.database.plan.findMany({
-    where: {
-      OR: [
-        { endedAt: null, rosterHash: desk.party.rosterHash },
-        { endedAt: { not: null }, answers: { some: { site, accepted: true, acknowledgedAt: null } } },
-      ],
-    },
-    omit: { proposal: true },
-    include: { answers: { where: { site }, select: { accepted: true } } },
-    orderBy: { createdAt: 'asc' },
-  });
+/** Offers not answered, steps not done, ends not acknowledged, oldest plan first. */
+export function pendingTasks(desk: Desk, site: string): PendingTask[] {
   const tasks: PendingTask[] = [];
-  for (const plan of open) {
-    const answer = plan.answers[0];
-    if (plan.state === 'proposed') {
-      if (answer === undefined) tasks.push(await offer(desk, plan.id));
-    } else if (answer?.accepted === true) {
-      const task = plan.endedAt === null ? await roundTask(desk, plan, site) : await ended(desk, plan);
-      if (task !== null) tasks.push(task);
+  for (const board of desk.boards.all()) {
+    const { plan } = board;
+    const answer = board.answers.get(site);
+    if (plan.ended) {
+      if (answer?.accepted && !answer.acknowledged)
+        tasks.push({ key: `${plan.id}/ended`, make: () => ended(desk, board) });
+    } else if (plan.state === 'proposed') {
+      // A plan under another roster is about to be ended.
+      if (answer === undefined && plan.rosterHash === desk.party.rosterHash) tasks.push(offer(board));
+    } else if (answer?.accepted) {
+      tasks.push(...stepTasks(desk, board, site));
     }
   }
   return tasks;
 }
 
-async function offer(desk: Desk, planId: string): Promise<PendingTask> {
-  const plan = await desk.database.plan.findUniqueOrThrow({ where: { id: planId }, select: { proposal: true } });
-  const proposal = envelopeFrom(plan.proposal);
-  return { key: `${planId}/offer`, task: { task: { case: 'offer', value: { proposal } } } };
+function offer({ plan }: Board): PendingTask {
+  const make = () => ({ task: { case: 'offer' as const, value: { proposal: envelopeFrom(plan.proposal) } } });
+  return { key: `${plan.id}/offer`, make };
 }
 
-/** Counts first, also when late; then the open round. */
-async function roundTask(desk: Desk, plan: PlanRow, site: string): Promise<PendingTask | null> {
-  const sent = await desk.database.message.findMany({
-    where: { planId: plan.id, site, round: { in: [0, plan.round] } },
-    select: { round: true, refused: true },
-  });
-  const counts = sent.find((message) => message.round === 0);
-  if (counts?.refused === true) return null;
-  const number = counts === undefined ? 0 : plan.round;
-  if (sent.some((message) => message.round === number)) return null;
-  const course = courseOf(plan);
-  const rounds = await desk.database.round.findMany({
-    where: { planId: plan.id, number: { in: [number, plan.round] } },
-    select: { number: true, attempt: true, stateHash: true },
-  });
-  const round = rounds.find((each) => each.number === number);
-  const current = rounds.find((each) => each.number === plan.round);
-  if (round === undefined || current === undefined) return null;
-  const weights = desk.weights.get(round.stateHash) ?? (await loadWeights(desk, plan, round));
-  const clock = roundKey(plan.id, current.number, current.attempt);
-  return {
-    key: `${roundKey(plan.id, number, round.attempt)}/${current.number}`,
-    task: {
-      task: {
-        case: 'round',
-        value: {
-          planId: plan.id,
-          planHash: plan.planHash,
-          round: number,
-          of: course.plan.rounds,
-          weights: encodeWeights(weights.flat),
-          intercept: weights.intercept,
-          stateHash: new Uint8Array(Buffer.from(round.stateHash, 'hex')),
-          deadlineMs: Math.ceil(desk.deadlines.remaining(clock, course.plan.roundDeadlineMs)),
-          attempt: round.attempt,
-        },
-      },
-    },
+/** Set-up of an epoch, counts (also when late), then what the open round waits for. */
+function stepTasks(desk: Desk, board: Board, site: string): PendingTask[] {
+  const round = board.current;
+  if (!round?.open || board.declined(0, site)) return [];
+  const tasks = epochTasks(desk, board, site);
+  if (board.course.firstRound === 0 && !board.masked(0) && !board.step('update', 0).has(site)) {
+    const counts = board.rounds.get(0);
+    if (counts !== undefined) tasks.push(roundTask(desk, board, counts));
+    return tasks;
+  }
+  if (board.declined(round.number, site)) return tasks;
+  const { number, attempt, phase } = round;
+  const masked = board.masked(number);
+  if (masked && (phase === 'setup' || !round.members.includes(site))) return tasks;
+  if (phase === 'inputs' && !board.step('update', number, masked ? attempt : 0).has(site)) {
+    tasks.push(roundTask(desk, board, round));
+  }
+  if (phase === 'agreement' || phase === 'reveal') tasks.push(...unmaskingTask(desk, board, round, site));
+  return tasks;
+}
+
+function roundTask(desk: Desk, board: Board, round: RoundRow): PendingTask {
+  // Late counts are due with the open round.
+  const clock = board.current ?? round;
+  const { number, attempt } = round;
+  const key = `${board.plan.id}/${number}/${attempt}/${clock.number}`;
+  return { key, make: () => roundTaskBody(desk, board, round, clock) };
+}
+
+async function roundTaskBody(desk: Desk, board: Board, round: RoundRow, clock: RoundRow): Promise<BodyInit<'task'>> {
+  const { plan, course } = board;
+  const { number, attempt, stateHash, epoch, slot, members } = round;
+  const bits = course.ringBits(number);
+  const sum = bits === 0 ? {} : { sum: { epoch, slot, members: [...members], bits } };
+  const weights = desk.weights.get(stateHash) ?? (await loadWeights(desk, board, round));
+  const value = {
+    ...{ planId: plan.id, planHash: plan.planHash, round: number, of: course.plan.rounds, attempt, ...sum },
+    weights: encodeWeights(weights.flat),
+    intercept: weights.intercept,
+    stateHash: new Uint8Array(Buffer.from(stateHash, 'hex')),
+    deadlineMs: Math.ceil(phaseLeft(desk, board, clock)),
   };
+  return { task: { case: 'round', value } };
 }
 
-async function loadWeights(desk: Desk, plan: PlanRow, round: { number: number; stateHash: string }): Promise<Weights> {
-  const { trainerState } = await desk.database.round.findUniqueOrThrow({
-    where: { planId_number: { planId: plan.id, number: round.number } },
-    select: { trainerState: true },
-  });
-  const weights = courseOf(plan).weights(round.number, trainerState);
+async function loadWeights(desk: Desk, { plan, course }: Board, round: RoundRow): Promise<Weights> {
+  const state = await loadTrainerState(desk.database.pool, plan.id, round.number);
+  const weights = course.weights(round.number, state);
   desk.weights.put(round.stateHash, weights);
   return weights;
 }
 
-async function ended(desk: Desk, plan: PlanRow): Promise<PendingTask> {
+async function ended(desk: Desk, { plan }: Board): Promise<BodyInit<'task'>> {
   const { id: planId, planHash, state, code, reason } = plan;
-  const model = await desk.database.model.findUnique({ where: { planId } });
+  const model = await desk.database.prisma.model.findUnique({ where: { planId } });
   const value = {
     ...{ planId, planHash, state, code, reason },
     ...(model === null ? {} : { model: envelopeFrom(model.envelope) }),
   };
-  return { key: `${planId}/ended`, task: { task: { case: 'ended', value } } };
+  return { task: { case: 'ended', value } };
 }

@@ -1,111 +1,87 @@
 /**
- * Updates: checking one and storing it once.
+ * Updates: a histogram of a plain round, the input of a masked one, or a refusal.
  *
- * Limit: a coordinate is checked to be an integer within 2^46, not to be what the site's records could cause; a
- * dishonest site can spoil a model (PROTOCOL.md, "Threats").
+ * Limit: a coordinate is checked to be an integer within 2^46 or the ring, not to be what the site's records could
+ * cause; a dishonest site can spoil a model (PROTOCOL.md, "Threats").
  */
 
-import { FederationError } from '../../src/errors.ts';
-import { sha256Hex } from '../protocol/canonical.ts';
-import { envelopeBytes, type Opened } from '../protocol/envelope.ts';
-import type { SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.js';
-import { courseOf } from './course.ts';
-import { checkCode, type Desk, replayed } from './desk.ts';
-import { advancePlan } from './rounds.ts';
-import { checkPlanId, type Database, type PlanRow, planUnknown } from './store/database.ts';
-import { histogramOf } from './sums.ts';
+import type { Opened } from '../protocol/envelope.ts';
+import type { MaskedInput, SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.js';
+import type { Board } from './board.ts';
+import { checkCode, type Desk } from './desk.ts';
+import { checkPlan, epochUnknown, malformed, mismatch, receive, roundClosed } from './receive.ts';
+import type { RoundRow } from './store/plans.ts';
+import { checkInput, histogramOf, type Vector } from './vectors.ts';
 
-/**
- * Stores an update or refusal, once, and closes the round when it was the last. The same bytes again change nothing.
- *
- * Not under the plan's lock, so that the sites' updates are made durable together. One that is checked while its round
- * is open and stored just after the round closed is kept, and is not in the sum: closing writes down who is.
- */
+/** Stores an update or refusal, once. */
 export async function submit(desk: Desk, opened: Opened<'update'>, envelope: SignedEnvelope) {
   const { message, signer: site, messageId } = opened;
-  const { planId, round } = message;
-  const { database } = desk;
-  checkPlanId(planId);
-  const plan = await database.plan.findUnique({ where: { id: planId }, omit: { proposal: true } });
-  if (plan === null) throw planUnknown();
-  // Before any look-up: the database has no column for a number this large.
-  if (round > plan.round) throw mismatch('round', `Round ${round} is not open yet.`);
-  const bodyDigest = sha256Hex(envelope.body);
-  if (!(await isStored(database, opened, bodyDigest))) {
-    await checkUpdate(database, plan, site, message);
-    const refused = message.outcome.case === 'refusal';
-    const row = { planId, round, site, messageId, bodyDigest, envelope: envelopeBytes(envelope), refused };
-    const { count } = await database.message.createMany({ data: row, skipDuplicates: true });
-    // Another copy was faster: it is the same message, or this one is a replay.
-    if (count === 0) await isStored(database, opened, bodyDigest);
-    if (message.outcome.case === 'refusal') {
-      const { code } = message.outcome.value;
-      desk.log.warn({ plan: planId, round, site, code }, 'site declined the round');
-    }
+  const { planId, round, outcome } = message;
+  const { journal } = desk;
+  let vector: Vector | null = null;
+  await receive(desk, {
+    ...{ planId, kind: 'update', round, site, messageId, envelope, refused: outcome.case === 'refusal' },
+    attempt: (board) => (board.masked(round) ? message.attempt : 0),
+    check: (board) => {
+      vector = checkUpdate(board, site, message);
+    },
+    stored: (board) => {
+      const attempt = board.masked(round) ? message.attempt : 0;
+      if (vector !== null) desk.vectors.keep(planId, round, attempt, site, vector);
+      if (outcome.case === 'refusal') {
+        desk.log.warn({ plan: planId, round, site, code: outcome.value.code }, 'site declined the round');
+      }
+      // Late counts open the current round to their site, which waits for its task.
+      if (round < board.plan.round) desk.listeners.ring();
+    },
+  });
+  if (journal !== null && message.cosignature !== '') {
+    const name = { planId, round, attempt: message.attempt };
+    await journal.cosigned(site, message.cosignature, name);
   }
-  await advancePlan(desk, planId);
-  // Late counts open the current round to their site, which waits for its task.
-  if (round < plan.round) desk.listeners.ring();
   return { planId, round };
 }
 
-/** Whether this very message is stored. Throws MESSAGE_REPLAYED when another one has its place or its id. */
-async function isStored(database: Database, opened: Opened<'update'>, bodyDigest: string): Promise<boolean> {
-  const { message, signer: site, messageId } = opened;
-  const { planId, round } = message;
-  const before = await database.message.findMany({
-    where: {
-      OR: [
-        { planId, round, site },
-        { site, messageId },
-      ],
-    },
-    select: { bodyDigest: true, messageId: true },
-  });
-  if (before.some((stored) => stored.bodyDigest !== bodyDigest || stored.messageId !== messageId)) {
-    throw replayed('This site has already sent another message for this round or under this id.');
-  }
-  return before.length > 0;
-}
-
-async function checkUpdate(tx: Database, plan: PlanRow, site: string, update: Update): Promise<void> {
-  if (update.planHash !== plan.planHash) throw mismatch('plan_hash', 'The update is for another plan.');
-  const answer = await tx.answer.findUnique({
-    where: { planId_site: { planId: plan.id, site } },
-    select: { accepted: true },
-  });
-  if (answer?.accepted !== true) {
-    throw new FederationError('PLAN_STATE', 'This site has not accepted the plan.', { where: plan.id });
-  }
-  if (plan.state === 'proposed') throw mismatch('round', 'The plan has not started.');
-  if (plan.endedAt !== null) {
-    throw new FederationError('ROUND_CLOSED', `The plan is ${plan.state}.`, { where: plan.id });
-  }
+/** @returns the numbers, or null in a refusal. */
+function checkUpdate(board: Board, site: string, update: Update): Vector | null {
+  const { plan, course } = board;
+  if (update.round > plan.round) throw mismatch('round', `Round ${update.round} is not open yet.`);
+  checkPlan(board, site, update.planHash);
+  const masked = board.masked(update.round);
   // Counts may come late, from a site that missed round 0 and wants to take part from now on.
-  if (update.round < plan.round && update.round !== 0) {
-    throw new FederationError('ROUND_CLOSED', `Round ${update.round} is closed.`, { where: 'round' });
+  if (update.round < plan.round && (update.round !== 0 || masked)) {
+    throw roundClosed(`Round ${update.round} is closed.`, 'round');
   }
-  const round = await tx.round.findUniqueOrThrow({
-    where: { planId_number: { planId: plan.id, number: update.round } },
-    select: { stateHash: true },
-  });
+  const round = board.rounds.get(update.round);
+  if (round === undefined || update.round < course.firstRound) throw mismatch('round', 'The plan has no such round.');
   if (round.stateHash !== Buffer.from(update.stateHash).toString('hex')) {
     throw mismatch('state_hash', 'The update was computed on another model state.');
   }
-  if (update.round > 0) {
-    const counts = await tx.message.findUnique({
-      where: { planId_round_site: { planId: plan.id, round: 0, site } },
-      select: { refused: true },
-    });
-    if (counts?.refused !== false) throw mismatch('round', 'This site has not sent its counts (round 0).');
+  if (course.needsCounts(update.round) && !masked && board.step('update', 0).get(site)?.refused !== false) {
+    throw mismatch('round', 'This site has not sent its counts (round 0).');
   }
-  if (update.outcome.case === 'refusal') {
-    checkCode(update.outcome.value.code);
-    return;
+  const { outcome } = update;
+  if (masked) checkAttempt(round, site, update.attempt);
+  if (outcome.case === 'refusal') {
+    checkCode(outcome.value.code);
+    return null;
   }
-  histogramOf(courseOf(plan), update);
+  if (!masked) return histogramOf(course, update);
+  if (outcome.case !== 'masked') throw malformed('outcome', 'The update holds no masked input and no refusal.');
+  return checkMasked(board, round, outcome.value);
 }
 
-function mismatch(where: string, message: string): FederationError {
-  return new FederationError('ROUND_MISMATCH', message, { where });
+function checkAttempt(round: RoundRow, site: string, attempt: number): void {
+  if (attempt > round.attempt) throw mismatch('attempt', `Attempt ${attempt} is not open yet.`);
+  if (attempt < round.attempt) throw roundClosed(`Attempt ${attempt} is closed.`, 'attempt');
+  if (round.phase === 'setup') throw mismatch('round', 'The epoch of the round is not ready.');
+  if (round.phase !== 'inputs') throw roundClosed('The inputs of the round are closed.', 'round');
+  if (!round.members.includes(site)) throw mismatch('members', 'This site is not a member of the sum.');
+}
+
+function checkMasked(board: Board, round: RoundRow, input: MaskedInput): Uint8Array {
+  if (input.epoch !== round.epoch) throw epochUnknown('The input carries the masks of another epoch.');
+  if (input.slot !== round.slot) throw mismatch('slot', 'The input carries the masks of another slot.');
+  checkInput(board.course, round.number, input);
+  return input.values;
 }

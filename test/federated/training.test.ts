@@ -2,13 +2,15 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { fetchModel, planStatus, proposePlan } from '../../federated/protocol/client.ts';
+import { layoutOf } from '../../src/contract/contract.ts';
 import { PrivacyError } from '../../src/errors.ts';
 import { shapeOf } from '../../src/learning/binned.ts';
+import { NO_WEIGHTS } from '../../src/learning/course.ts';
 import { parseEvaluation } from '../../src/learning/modelEvaluation.ts';
 import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import { modelHash, type Scorecard, toModel } from '../../src/learning/scorecard.ts';
 import { estimate } from '../../src/learning/scoreEstimate.ts';
-import type { AdditiveModel } from '../../src/learning/site.ts';
+import { type AdditiveModel, flatWeights } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { absorbCounts, absorbRound, createTrainer } from '../../src/learning/trainer.ts';
 import { approximately } from '../../src/privacy/rational.ts';
@@ -214,7 +216,9 @@ test('the federated model is the one the learning code gives from the same relea
 
   const fresh = [new MemoryBank(1), new MemoryBank(2)];
   const sum = async (round: number, at: AdditiveModel | null) => {
-    const task = { plan, planHash: planHash(plan), contract, round, model: at, stateHash: '' };
+    const { sizes } = layoutOf(contract);
+    const weights = at === null ? NO_WEIGHTS : { intercept: at.intercept, flat: flatWeights(at, sizes) };
+    const task = { plan, planHash: planHash(plan), contract, round, attempt: 0, weights, model: at, stateHash: '' };
     const parts = await Promise.all(fresh.map((bank) => bank.release(task)));
     return parts[0].histogram.map((value, index) => value + parts[1].histogram[index]);
   };
@@ -244,7 +248,9 @@ describe('an evaluation', () => {
     const finished = published.model as Scorecard;
     const subject = { plan, planHash: planHash(plan), modelHash: modelHash(finished) };
     const signed = parseEvaluation(published.evidence.evaluation, subject);
-    const task = { plan, planHash: subject.planHash, contract, round: 3, model: finished, stateHash: '' };
+    const weights = { intercept: finished.intercept, flat: flatWeights(finished, layoutOf(contract).sizes) };
+    const { planHash: of } = subject;
+    const task = { plan, planHash: of, contract, round: 3, attempt: 0, weights, model: finished, stateHash: '' };
     const parts = await Promise.all([1, 2, 3].map((seed) => new MemoryBank(seed).release(task)));
     const sum = parts[0].histogram.map((_, cell) => parts.reduce((total, part) => total + part.histogram[cell], 0));
     const noiseVariance = 3 * approximately(privacyStatement(plan).sigmaEvaluationSquared!);

@@ -1,56 +1,107 @@
 /**
- * The aggregator's database: connection, migrations, whose it is, and the one way to change a plan.
+ * The aggregator's database: connections, migrations, whose it is, and the one way to change a plan.
  *
- * A plan is changed only inside `withPlan`, which holds that plan's row lock for one transaction, so each step of a plan
- * happens exactly once whichever process or connection tries it. Isolation is READ COMMITTED under that lock.
+ * A plan is changed only in a transaction whose first statement is `takeStep`: it takes the plan's row lock and verifies
+ * that the caller still holds the lease and has seen the plan's newest revision. So each step of a plan happens exactly
+ * once, whichever process tries it, and however late. Isolation is READ COMMITTED under that lock.
+ * Rounds run on `pg`; Prisma answers what people ask now and then.
  */
 
 import { join } from 'node:path';
 import { PrismaPg } from '@prisma/adapter-pg';
+import type pg from 'pg';
+import { openPool } from '../../../src/database/connection.ts';
 import { applyMigrations } from '../../../src/database/migrations.ts';
 import { FederationError } from '../../../src/errors.ts';
-import { type Plan, Prisma, PrismaClient } from './generated/client.ts';
-
-export type { Plan } from './generated/client.ts';
-/** A plan without the operator's envelope, which only offers need. */
-export type PlanRow = Omit<Plan, 'proposal'>;
-export type Transaction = Prisma.TransactionClient;
-export type Database = PrismaClient;
+import { PrismaClient } from './generated/client.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '../../../prisma/migrations/aggregator');
 const POOL = 10;
-/** A closing round sums up to 100 histograms and solves for the next weights inside its transaction. */
-const TRANSACTION = { maxWait: 30_000, timeout: 60_000 };
+const RARE_POOL = 3;
 
-/** Applies pending migrations and opens the client. Throws StoreError, or ROSTER_INVALID for another aggregator's database. */
+/** A pg client inside a transaction. */
+export type Transaction = Pick<pg.ClientBase, 'query'>;
+
+export interface Database {
+  readonly pool: pg.Pool;
+  readonly prisma: PrismaClient;
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** Applies pending migrations and connects. Throws StoreError, or ROSTER_INVALID for another aggregator's database. */
 export async function openDatabase(url: string, identityKey: string): Promise<Database> {
   await applyMigrations(url, MIGRATIONS);
-  const database = new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: POOL }) });
-  await database.identity.createMany({ data: { id: 1, publicKey: identityKey }, skipDuplicates: true });
-  const owner = await database.identity.findUniqueOrThrow({ where: { id: 1 } });
+  const pool = await openPool(url, POOL);
+  const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: RARE_POOL }) });
+  const close = async () => {
+    await Promise.all([pool.end(), prisma.$disconnect()]);
+  };
+  await prisma.identity.createMany({ data: { id: 1, publicKey: identityKey }, skipDuplicates: true });
+  const owner = await prisma.identity.findUniqueOrThrow({ where: { id: 1 } });
   if (owner.publicKey !== identityKey) {
-    await database.$disconnect();
+    await close();
     throw new FederationError('ROSTER_INVALID', 'The database belongs to an aggregator with another identity key.', {
       where: 'database',
       fix: 'Use the data directory this database was made with, or an empty database.',
     });
   }
-  return database;
+  return { pool, prisma, url, close };
 }
 
-/** One transaction holding the plan's lock. `work` sees the plan as it is under the lock. Throws PLAN_UNKNOWN. */
-export async function withPlan<T>(
-  database: Database,
-  planId: string,
-  work: (tx: Transaction, plan: PlanRow) => Promise<T>,
-): Promise<T> {
-  checkPlanId(planId);
-  return database.$transaction(async (tx) => {
-    await tx.$queryRaw(Prisma.sql`SELECT id FROM plans WHERE id = ${planId} FOR UPDATE`);
-    const plan = await tx.plan.findUnique({ where: { id: planId }, omit: { proposal: true } });
-    if (plan === null) throw planUnknown();
-    return work(tx, plan);
-  }, TRANSACTION);
+/** Runs `work` in a transaction; its failure undoes everything. */
+export async function transaction<T>(pool: pg.Pool, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('BEGIN');
+    const result = await work(client);
+    await client.query('COMMIT');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch((failure: Error) => {
+      broken = failure;
+    });
+    throw error;
+  } finally {
+    // A connection that cannot even roll back is not given to anybody else.
+    client.release(broken);
+  }
+}
+
+/** Who may take a step: the lease's token and the revision the decision was made on. */
+export interface Fence {
+  readonly planId: string;
+  readonly token: number;
+  readonly revision: number;
+}
+
+/** What a step does to the plan's own row. */
+export interface PlanStep {
+  state?: string;
+  round?: number;
+  code?: string;
+  reason?: string;
+  ended?: true;
+}
+
+/**
+ * The first statement of every step: locks the plan's row, verifies the fence, and counts the step.
+ * @returns false when the lease went to another process or the plan has changed; then nothing was done.
+ */
+export async function takeStep(tx: Transaction, fence: Fence, step: PlanStep): Promise<boolean> {
+  const { rowCount } = await tx.query({
+    name: 'take-step',
+    text: `UPDATE plans SET revision = revision + 1, state = coalesce($4, state), round = coalesce($5, round),
+             code = coalesce($6, code), reason = coalesce($7, reason),
+             ended_at = CASE WHEN $8 THEN clock_timestamp() ELSE ended_at END
+           WHERE id = $1 AND lease_token = $2 AND revision = $3 AND ended_at IS NULL`,
+    values: [
+      ...[fence.planId, fence.token, fence.revision],
+      ...[step.state ?? null, step.round ?? null, step.code ?? null, step.reason ?? null, step.ended ?? false],
+    ],
+  });
+  return rowCount === 1;
 }
 
 /** Names no plan can have are not looked up. Throws PLAN_UNKNOWN. */

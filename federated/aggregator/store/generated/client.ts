@@ -62,8 +62,19 @@ export type Answer = Prisma.AnswerModel
  */
 export type Round = Prisma.RoundModel
 /**
+ * Model Epoch
+ * Keys and shares that sites set up once for several masked sums.
+ */
+export type Epoch = Prisma.EpochModel
+/**
+ * Model Presence
+ * Through which aggregator process a site is connected: one row a site, replaced by each connection. Trusted: who can
+ * modify it can make rounds wait for nobody, or for a site that is away, until their deadlines.
+ */
+export type Presence = Prisma.PresenceModel
+/**
  * Model Message
- * One signed update (or refusal) of one site for one round; there is never a second one.
+ * One signed message of one site for one step; there is never a second one.
  */
 export type Message = Prisma.MessageModel
 /**
@@ -71,3 +82,38 @@ export type Message = Prisma.MessageModel
  * The model of a completed plan.
  */
 export type Model = Prisma.ModelModel
+/**
+ * Model AuditEntry
+ * Entries of the aggregator's own log, addressed by position and never changed (INSERT only, by trigger). Not trusted:
+ * any change is found by recomputing the root, and by every site that cosigned an earlier one.
+ */
+export type AuditEntry = Prisma.AuditEntryModel
+/**
+ * Model AuditHead
+ * The log's size and signed root; one row, and the lock under which every entry is numbered. Not trusted: who can
+ * modify it makes the aggregator refuse to append or the log fail to verify.
+ */
+export type AuditHead = Prisma.AuditHeadModel
+/**
+ * Model RoundHead
+ * The head that the opening of a round left: what every site is shown with the round's task. Append-only. Trusted for
+ * availability: another head makes the sites refuse the round.
+ */
+export type RoundHead = Prisma.RoundHeadModel
+/**
+ * Model AuditCosignature
+ * A witness's signature of a checkpoint of this log. Append-only. Not trusted: each is verified again when it is used;
+ * who can delete one makes the log look less witnessed than it is.
+ */
+export type AuditCosignature = Prisma.AuditCosignatureModel
+/**
+ * Model WitnessHead
+ * The newest head of another party's log that was accepted and cosigned; one row a log. Trusted: who can set a row
+ * back makes this witness cosign a second story.
+ */
+export type WitnessHead = Prisma.WitnessHeadModel
+/**
+ * Model WitnessEvidence
+ * Two signed heads of one log that do not continue each other. Append-only.
+ */
+export type WitnessEvidence = Prisma.WitnessEvidenceModel

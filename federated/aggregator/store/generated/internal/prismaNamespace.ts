@@ -401,8 +401,16 @@ export const ModelName = {
   Plan: 'Plan',
   Answer: 'Answer',
   Round: 'Round',
+  Epoch: 'Epoch',
+  Presence: 'Presence',
   Message: 'Message',
-  Model: 'Model'
+  Model: 'Model',
+  AuditEntry: 'AuditEntry',
+  AuditHead: 'AuditHead',
+  RoundHead: 'RoundHead',
+  AuditCosignature: 'AuditCosignature',
+  WitnessHead: 'WitnessHead',
+  WitnessEvidence: 'WitnessEvidence'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -418,7 +426,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "identity" | "plan" | "answer" | "round" | "message" | "model"
+    modelProps: "identity" | "plan" | "answer" | "round" | "epoch" | "presence" | "message" | "model" | "auditEntry" | "auditHead" | "roundHead" | "auditCosignature" | "witnessHead" | "witnessEvidence"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -718,6 +726,154 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    Epoch: {
+      payload: Prisma.$EpochPayload<ExtArgs>
+      fields: Prisma.EpochFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.EpochFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.EpochFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        findFirst: {
+          args: Prisma.EpochFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.EpochFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        findMany: {
+          args: Prisma.EpochFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>[]
+        }
+        create: {
+          args: Prisma.EpochCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        createMany: {
+          args: Prisma.EpochCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.EpochCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>[]
+        }
+        delete: {
+          args: Prisma.EpochDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        update: {
+          args: Prisma.EpochUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        deleteMany: {
+          args: Prisma.EpochDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.EpochUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.EpochUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>[]
+        }
+        upsert: {
+          args: Prisma.EpochUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$EpochPayload>
+        }
+        aggregate: {
+          args: Prisma.EpochAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateEpoch>
+        }
+        groupBy: {
+          args: Prisma.EpochGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.EpochGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.EpochCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.EpochCountAggregateOutputType> | number
+        }
+      }
+    }
+    Presence: {
+      payload: Prisma.$PresencePayload<ExtArgs>
+      fields: Prisma.PresenceFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.PresenceFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.PresenceFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        findFirst: {
+          args: Prisma.PresenceFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.PresenceFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        findMany: {
+          args: Prisma.PresenceFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>[]
+        }
+        create: {
+          args: Prisma.PresenceCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        createMany: {
+          args: Prisma.PresenceCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.PresenceCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>[]
+        }
+        delete: {
+          args: Prisma.PresenceDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        update: {
+          args: Prisma.PresenceUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        deleteMany: {
+          args: Prisma.PresenceDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.PresenceUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.PresenceUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>[]
+        }
+        upsert: {
+          args: Prisma.PresenceUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$PresencePayload>
+        }
+        aggregate: {
+          args: Prisma.PresenceAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregatePresence>
+        }
+        groupBy: {
+          args: Prisma.PresenceGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.PresenceGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.PresenceCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.PresenceCountAggregateOutputType> | number
+        }
+      }
+    }
     Message: {
       payload: Prisma.$MessagePayload<ExtArgs>
       fields: Prisma.MessageFieldRefs
@@ -866,6 +1022,450 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    AuditEntry: {
+      payload: Prisma.$AuditEntryPayload<ExtArgs>
+      fields: Prisma.AuditEntryFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.AuditEntryFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.AuditEntryFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        findFirst: {
+          args: Prisma.AuditEntryFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.AuditEntryFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        findMany: {
+          args: Prisma.AuditEntryFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>[]
+        }
+        create: {
+          args: Prisma.AuditEntryCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        createMany: {
+          args: Prisma.AuditEntryCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.AuditEntryCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>[]
+        }
+        delete: {
+          args: Prisma.AuditEntryDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        update: {
+          args: Prisma.AuditEntryUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        deleteMany: {
+          args: Prisma.AuditEntryDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.AuditEntryUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.AuditEntryUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>[]
+        }
+        upsert: {
+          args: Prisma.AuditEntryUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditEntryPayload>
+        }
+        aggregate: {
+          args: Prisma.AuditEntryAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateAuditEntry>
+        }
+        groupBy: {
+          args: Prisma.AuditEntryGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditEntryGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.AuditEntryCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditEntryCountAggregateOutputType> | number
+        }
+      }
+    }
+    AuditHead: {
+      payload: Prisma.$AuditHeadPayload<ExtArgs>
+      fields: Prisma.AuditHeadFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.AuditHeadFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.AuditHeadFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        findFirst: {
+          args: Prisma.AuditHeadFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.AuditHeadFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        findMany: {
+          args: Prisma.AuditHeadFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>[]
+        }
+        create: {
+          args: Prisma.AuditHeadCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        createMany: {
+          args: Prisma.AuditHeadCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.AuditHeadCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>[]
+        }
+        delete: {
+          args: Prisma.AuditHeadDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        update: {
+          args: Prisma.AuditHeadUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        deleteMany: {
+          args: Prisma.AuditHeadDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.AuditHeadUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.AuditHeadUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>[]
+        }
+        upsert: {
+          args: Prisma.AuditHeadUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditHeadPayload>
+        }
+        aggregate: {
+          args: Prisma.AuditHeadAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateAuditHead>
+        }
+        groupBy: {
+          args: Prisma.AuditHeadGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditHeadGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.AuditHeadCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditHeadCountAggregateOutputType> | number
+        }
+      }
+    }
+    RoundHead: {
+      payload: Prisma.$RoundHeadPayload<ExtArgs>
+      fields: Prisma.RoundHeadFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.RoundHeadFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.RoundHeadFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        findFirst: {
+          args: Prisma.RoundHeadFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.RoundHeadFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        findMany: {
+          args: Prisma.RoundHeadFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>[]
+        }
+        create: {
+          args: Prisma.RoundHeadCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        createMany: {
+          args: Prisma.RoundHeadCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.RoundHeadCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>[]
+        }
+        delete: {
+          args: Prisma.RoundHeadDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        update: {
+          args: Prisma.RoundHeadUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        deleteMany: {
+          args: Prisma.RoundHeadDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.RoundHeadUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.RoundHeadUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>[]
+        }
+        upsert: {
+          args: Prisma.RoundHeadUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$RoundHeadPayload>
+        }
+        aggregate: {
+          args: Prisma.RoundHeadAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateRoundHead>
+        }
+        groupBy: {
+          args: Prisma.RoundHeadGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.RoundHeadGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.RoundHeadCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.RoundHeadCountAggregateOutputType> | number
+        }
+      }
+    }
+    AuditCosignature: {
+      payload: Prisma.$AuditCosignaturePayload<ExtArgs>
+      fields: Prisma.AuditCosignatureFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.AuditCosignatureFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.AuditCosignatureFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        findFirst: {
+          args: Prisma.AuditCosignatureFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.AuditCosignatureFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        findMany: {
+          args: Prisma.AuditCosignatureFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        create: {
+          args: Prisma.AuditCosignatureCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        createMany: {
+          args: Prisma.AuditCosignatureCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.AuditCosignatureCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        delete: {
+          args: Prisma.AuditCosignatureDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        update: {
+          args: Prisma.AuditCosignatureUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        deleteMany: {
+          args: Prisma.AuditCosignatureDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.AuditCosignatureUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.AuditCosignatureUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>[]
+        }
+        upsert: {
+          args: Prisma.AuditCosignatureUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$AuditCosignaturePayload>
+        }
+        aggregate: {
+          args: Prisma.AuditCosignatureAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateAuditCosignature>
+        }
+        groupBy: {
+          args: Prisma.AuditCosignatureGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditCosignatureGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.AuditCosignatureCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AuditCosignatureCountAggregateOutputType> | number
+        }
+      }
+    }
+    WitnessHead: {
+      payload: Prisma.$WitnessHeadPayload<ExtArgs>
+      fields: Prisma.WitnessHeadFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.WitnessHeadFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.WitnessHeadFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        findFirst: {
+          args: Prisma.WitnessHeadFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.WitnessHeadFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        findMany: {
+          args: Prisma.WitnessHeadFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        create: {
+          args: Prisma.WitnessHeadCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        createMany: {
+          args: Prisma.WitnessHeadCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.WitnessHeadCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        delete: {
+          args: Prisma.WitnessHeadDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        update: {
+          args: Prisma.WitnessHeadUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        deleteMany: {
+          args: Prisma.WitnessHeadDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.WitnessHeadUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.WitnessHeadUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>[]
+        }
+        upsert: {
+          args: Prisma.WitnessHeadUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessHeadPayload>
+        }
+        aggregate: {
+          args: Prisma.WitnessHeadAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateWitnessHead>
+        }
+        groupBy: {
+          args: Prisma.WitnessHeadGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessHeadGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.WitnessHeadCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessHeadCountAggregateOutputType> | number
+        }
+      }
+    }
+    WitnessEvidence: {
+      payload: Prisma.$WitnessEvidencePayload<ExtArgs>
+      fields: Prisma.WitnessEvidenceFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.WitnessEvidenceFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.WitnessEvidenceFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        findFirst: {
+          args: Prisma.WitnessEvidenceFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.WitnessEvidenceFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        findMany: {
+          args: Prisma.WitnessEvidenceFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        create: {
+          args: Prisma.WitnessEvidenceCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        createMany: {
+          args: Prisma.WitnessEvidenceCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.WitnessEvidenceCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        delete: {
+          args: Prisma.WitnessEvidenceDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        update: {
+          args: Prisma.WitnessEvidenceUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        deleteMany: {
+          args: Prisma.WitnessEvidenceDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.WitnessEvidenceUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.WitnessEvidenceUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>[]
+        }
+        upsert: {
+          args: Prisma.WitnessEvidenceUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$WitnessEvidencePayload>
+        }
+        aggregate: {
+          args: Prisma.WitnessEvidenceAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateWitnessEvidence>
+        }
+        groupBy: {
+          args: Prisma.WitnessEvidenceGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessEvidenceGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.WitnessEvidenceCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.WitnessEvidenceCountAggregateOutputType> | number
+        }
+      }
+    }
   }
 } & {
   other: {
@@ -927,6 +1527,10 @@ export const PlanScalarFieldEnum = {
   code: 'code',
   reason: 'reason',
   round: 'round',
+  revision: 'revision',
+  leaseHolder: 'leaseHolder',
+  leaseToken: 'leaseToken',
+  leaseExpiresAt: 'leaseExpiresAt',
   createdAt: 'createdAt',
   endedAt: 'endedAt'
 } as const
@@ -954,7 +1558,14 @@ export const RoundScalarFieldEnum = {
   planId: 'planId',
   number: 'number',
   state: 'state',
+  phase: 'phase',
   attempt: 'attempt',
+  extensions: 'extensions',
+  epoch: 'epoch',
+  slot: 'slot',
+  members: 'members',
+  survivors: 'survivors',
+  sum: 'sum',
   trainerState: 'trainerState',
   stateHash: 'stateHash',
   contributors: 'contributors',
@@ -965,9 +1576,37 @@ export const RoundScalarFieldEnum = {
 export type RoundScalarFieldEnum = (typeof RoundScalarFieldEnum)[keyof typeof RoundScalarFieldEnum]
 
 
+export const EpochScalarFieldEnum = {
+  planId: 'planId',
+  number: 'number',
+  phase: 'phase',
+  slots: 'slots',
+  nextSlot: 'nextSlot',
+  asked: 'asked',
+  advertisers: 'advertisers',
+  holders: 'holders',
+  openedAt: 'openedAt'
+} as const
+
+export type EpochScalarFieldEnum = (typeof EpochScalarFieldEnum)[keyof typeof EpochScalarFieldEnum]
+
+
+export const PresenceScalarFieldEnum = {
+  site: 'site',
+  incarnation: 'incarnation',
+  process: 'process',
+  connected: 'connected',
+  seenAt: 'seenAt'
+} as const
+
+export type PresenceScalarFieldEnum = (typeof PresenceScalarFieldEnum)[keyof typeof PresenceScalarFieldEnum]
+
+
 export const MessageScalarFieldEnum = {
   planId: 'planId',
+  kind: 'kind',
   round: 'round',
+  attempt: 'attempt',
   site: 'site',
   messageId: 'messageId',
   bodyDigest: 'bodyDigest',
@@ -988,6 +1627,76 @@ export const ModelScalarFieldEnum = {
 } as const
 
 export type ModelScalarFieldEnum = (typeof ModelScalarFieldEnum)[keyof typeof ModelScalarFieldEnum]
+
+
+export const AuditEntryScalarFieldEnum = {
+  index: 'index',
+  node: 'node',
+  bytes: 'bytes'
+} as const
+
+export type AuditEntryScalarFieldEnum = (typeof AuditEntryScalarFieldEnum)[keyof typeof AuditEntryScalarFieldEnum]
+
+
+export const AuditHeadScalarFieldEnum = {
+  id: 'id',
+  size: 'size',
+  range: 'range',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type AuditHeadScalarFieldEnum = (typeof AuditHeadScalarFieldEnum)[keyof typeof AuditHeadScalarFieldEnum]
+
+
+export const RoundHeadScalarFieldEnum = {
+  planId: 'planId',
+  round: 'round',
+  attempt: 'attempt',
+  size: 'size',
+  checkpoint: 'checkpoint'
+} as const
+
+export type RoundHeadScalarFieldEnum = (typeof RoundHeadScalarFieldEnum)[keyof typeof RoundHeadScalarFieldEnum]
+
+
+export const AuditCosignatureScalarFieldEnum = {
+  witness: 'witness',
+  size: 'size',
+  checkpoint: 'checkpoint',
+  line: 'line',
+  receivedAt: 'receivedAt'
+} as const
+
+export type AuditCosignatureScalarFieldEnum = (typeof AuditCosignatureScalarFieldEnum)[keyof typeof AuditCosignatureScalarFieldEnum]
+
+
+export const WitnessHeadScalarFieldEnum = {
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  size: 'size',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type WitnessHeadScalarFieldEnum = (typeof WitnessHeadScalarFieldEnum)[keyof typeof WitnessHeadScalarFieldEnum]
+
+
+export const WitnessEvidenceScalarFieldEnum = {
+  digest: 'digest',
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  known: 'known',
+  shown: 'shown',
+  oldSize: 'oldSize',
+  proof: 'proof',
+  reason: 'reason',
+  seenAt: 'seenAt'
+} as const
+
+export type WitnessEvidenceScalarFieldEnum = (typeof WitnessEvidenceScalarFieldEnum)[keyof typeof WitnessEvidenceScalarFieldEnum]
 
 
 export const SortOrder = {
@@ -1080,6 +1789,20 @@ export type ListBytesFieldRefInput<$PrismaModel> = FieldRefInputType<$PrismaMode
  * Reference to a field of type 'Boolean'
  */
 export type BooleanFieldRefInput<$PrismaModel> = FieldRefInputType<$PrismaModel, 'Boolean'>
+    
+
+
+/**
+ * Reference to a field of type 'BigInt'
+ */
+export type BigIntFieldRefInput<$PrismaModel> = FieldRefInputType<$PrismaModel, 'BigInt'>
+    
+
+
+/**
+ * Reference to a field of type 'BigInt[]'
+ */
+export type ListBigIntFieldRefInput<$PrismaModel> = FieldRefInputType<$PrismaModel, 'BigInt[]'>
     
 
 
@@ -1251,8 +1974,16 @@ export type GlobalOmitConfig = {
   plan?: Prisma.PlanOmit
   answer?: Prisma.AnswerOmit
   round?: Prisma.RoundOmit
+  epoch?: Prisma.EpochOmit
+  presence?: Prisma.PresenceOmit
   message?: Prisma.MessageOmit
   model?: Prisma.ModelOmit
+  auditEntry?: Prisma.AuditEntryOmit
+  auditHead?: Prisma.AuditHeadOmit
+  roundHead?: Prisma.RoundHeadOmit
+  auditCosignature?: Prisma.AuditCosignatureOmit
+  witnessHead?: Prisma.WitnessHeadOmit
+  witnessEvidence?: Prisma.WitnessEvidenceOmit
 }
 
 /* Types for Logging */

@@ -55,8 +55,16 @@ export const ModelName = {
   Plan: 'Plan',
   Answer: 'Answer',
   Round: 'Round',
+  Epoch: 'Epoch',
+  Presence: 'Presence',
   Message: 'Message',
-  Model: 'Model'
+  Model: 'Model',
+  AuditEntry: 'AuditEntry',
+  AuditHead: 'AuditHead',
+  RoundHead: 'RoundHead',
+  AuditCosignature: 'AuditCosignature',
+  WitnessHead: 'WitnessHead',
+  WitnessEvidence: 'WitnessEvidence'
 } as const
 
 export type ModelName = (typeof ModelName)[keyof typeof ModelName]
@@ -97,6 +105,10 @@ export const PlanScalarFieldEnum = {
   code: 'code',
   reason: 'reason',
   round: 'round',
+  revision: 'revision',
+  leaseHolder: 'leaseHolder',
+  leaseToken: 'leaseToken',
+  leaseExpiresAt: 'leaseExpiresAt',
   createdAt: 'createdAt',
   endedAt: 'endedAt'
 } as const
@@ -124,7 +136,14 @@ export const RoundScalarFieldEnum = {
   planId: 'planId',
   number: 'number',
   state: 'state',
+  phase: 'phase',
   attempt: 'attempt',
+  extensions: 'extensions',
+  epoch: 'epoch',
+  slot: 'slot',
+  members: 'members',
+  survivors: 'survivors',
+  sum: 'sum',
   trainerState: 'trainerState',
   stateHash: 'stateHash',
   contributors: 'contributors',
@@ -135,9 +154,37 @@ export const RoundScalarFieldEnum = {
 export type RoundScalarFieldEnum = (typeof RoundScalarFieldEnum)[keyof typeof RoundScalarFieldEnum]
 
 
+export const EpochScalarFieldEnum = {
+  planId: 'planId',
+  number: 'number',
+  phase: 'phase',
+  slots: 'slots',
+  nextSlot: 'nextSlot',
+  asked: 'asked',
+  advertisers: 'advertisers',
+  holders: 'holders',
+  openedAt: 'openedAt'
+} as const
+
+export type EpochScalarFieldEnum = (typeof EpochScalarFieldEnum)[keyof typeof EpochScalarFieldEnum]
+
+
+export const PresenceScalarFieldEnum = {
+  site: 'site',
+  incarnation: 'incarnation',
+  process: 'process',
+  connected: 'connected',
+  seenAt: 'seenAt'
+} as const
+
+export type PresenceScalarFieldEnum = (typeof PresenceScalarFieldEnum)[keyof typeof PresenceScalarFieldEnum]
+
+
 export const MessageScalarFieldEnum = {
   planId: 'planId',
+  kind: 'kind',
   round: 'round',
+  attempt: 'attempt',
   site: 'site',
   messageId: 'messageId',
   bodyDigest: 'bodyDigest',
@@ -158,6 +205,76 @@ export const ModelScalarFieldEnum = {
 } as const
 
 export type ModelScalarFieldEnum = (typeof ModelScalarFieldEnum)[keyof typeof ModelScalarFieldEnum]
+
+
+export const AuditEntryScalarFieldEnum = {
+  index: 'index',
+  node: 'node',
+  bytes: 'bytes'
+} as const
+
+export type AuditEntryScalarFieldEnum = (typeof AuditEntryScalarFieldEnum)[keyof typeof AuditEntryScalarFieldEnum]
+
+
+export const AuditHeadScalarFieldEnum = {
+  id: 'id',
+  size: 'size',
+  range: 'range',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type AuditHeadScalarFieldEnum = (typeof AuditHeadScalarFieldEnum)[keyof typeof AuditHeadScalarFieldEnum]
+
+
+export const RoundHeadScalarFieldEnum = {
+  planId: 'planId',
+  round: 'round',
+  attempt: 'attempt',
+  size: 'size',
+  checkpoint: 'checkpoint'
+} as const
+
+export type RoundHeadScalarFieldEnum = (typeof RoundHeadScalarFieldEnum)[keyof typeof RoundHeadScalarFieldEnum]
+
+
+export const AuditCosignatureScalarFieldEnum = {
+  witness: 'witness',
+  size: 'size',
+  checkpoint: 'checkpoint',
+  line: 'line',
+  receivedAt: 'receivedAt'
+} as const
+
+export type AuditCosignatureScalarFieldEnum = (typeof AuditCosignatureScalarFieldEnum)[keyof typeof AuditCosignatureScalarFieldEnum]
+
+
+export const WitnessHeadScalarFieldEnum = {
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  size: 'size',
+  root: 'root',
+  checkpoint: 'checkpoint',
+  updatedAt: 'updatedAt'
+} as const
+
+export type WitnessHeadScalarFieldEnum = (typeof WitnessHeadScalarFieldEnum)[keyof typeof WitnessHeadScalarFieldEnum]
+
+
+export const WitnessEvidenceScalarFieldEnum = {
+  digest: 'digest',
+  origin: 'origin',
+  verifierKey: 'verifierKey',
+  known: 'known',
+  shown: 'shown',
+  oldSize: 'oldSize',
+  proof: 'proof',
+  reason: 'reason',
+  seenAt: 'seenAt'
+} as const
+
+export type WitnessEvidenceScalarFieldEnum = (typeof WitnessEvidenceScalarFieldEnum)[keyof typeof WitnessEvidenceScalarFieldEnum]
 
 
 export const SortOrder = {

@@ -14,7 +14,7 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model Message
- * One signed update (or refusal) of one site for one round; there is never a second one.
+ * One signed message of one site for one step; there is never a second one.
  */
 export type MessageModel = runtime.Types.Result.DefaultSelection<Prisma.$MessagePayload>
 
@@ -28,15 +28,19 @@ export type AggregateMessage = {
 
 export type MessageAvgAggregateOutputType = {
   round: number | null
+  attempt: number | null
 }
 
 export type MessageSumAggregateOutputType = {
   round: number | null
+  attempt: number | null
 }
 
 export type MessageMinAggregateOutputType = {
   planId: string | null
+  kind: string | null
   round: number | null
+  attempt: number | null
   site: string | null
   messageId: string | null
   bodyDigest: string | null
@@ -47,7 +51,9 @@ export type MessageMinAggregateOutputType = {
 
 export type MessageMaxAggregateOutputType = {
   planId: string | null
+  kind: string | null
   round: number | null
+  attempt: number | null
   site: string | null
   messageId: string | null
   bodyDigest: string | null
@@ -58,7 +64,9 @@ export type MessageMaxAggregateOutputType = {
 
 export type MessageCountAggregateOutputType = {
   planId: number
+  kind: number
   round: number
+  attempt: number
   site: number
   messageId: number
   bodyDigest: number
@@ -71,15 +79,19 @@ export type MessageCountAggregateOutputType = {
 
 export type MessageAvgAggregateInputType = {
   round?: true
+  attempt?: true
 }
 
 export type MessageSumAggregateInputType = {
   round?: true
+  attempt?: true
 }
 
 export type MessageMinAggregateInputType = {
   planId?: true
+  kind?: true
   round?: true
+  attempt?: true
   site?: true
   messageId?: true
   bodyDigest?: true
@@ -90,7 +102,9 @@ export type MessageMinAggregateInputType = {
 
 export type MessageMaxAggregateInputType = {
   planId?: true
+  kind?: true
   round?: true
+  attempt?: true
   site?: true
   messageId?: true
   bodyDigest?: true
@@ -101,7 +115,9 @@ export type MessageMaxAggregateInputType = {
 
 export type MessageCountAggregateInputType = {
   planId?: true
+  kind?: true
   round?: true
+  attempt?: true
   site?: true
   messageId?: true
   bodyDigest?: true
@@ -199,7 +215,9 @@ export type MessageGroupByArgs<ExtArgs extends runtime.Types.Extensions.Internal
 
 export type MessageGroupByOutputType = {
   planId: string
+  kind: string
   round: number
+  attempt: number
   site: string
   messageId: string
   bodyDigest: string
@@ -233,7 +251,9 @@ export type MessageWhereInput = {
   OR?: Prisma.MessageWhereInput[]
   NOT?: Prisma.MessageWhereInput | Prisma.MessageWhereInput[]
   planId?: Prisma.StringFilter<"Message"> | string
+  kind?: Prisma.StringFilter<"Message"> | string
   round?: Prisma.IntFilter<"Message"> | number
+  attempt?: Prisma.IntFilter<"Message"> | number
   site?: Prisma.StringFilter<"Message"> | string
   messageId?: Prisma.StringFilter<"Message"> | string
   bodyDigest?: Prisma.StringFilter<"Message"> | string
@@ -245,7 +265,9 @@ export type MessageWhereInput = {
 
 export type MessageOrderByWithRelationInput = {
   planId?: Prisma.SortOrder
+  kind?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
   site?: Prisma.SortOrder
   messageId?: Prisma.SortOrder
   bodyDigest?: Prisma.SortOrder
@@ -257,12 +279,14 @@ export type MessageOrderByWithRelationInput = {
 
 export type MessageWhereUniqueInput = Prisma.AtLeast<{
   site_messageId?: Prisma.MessageSiteMessageIdCompoundUniqueInput
-  planId_round_site?: Prisma.MessagePlanIdRoundSiteCompoundUniqueInput
+  planId_kind_round_attempt_site?: Prisma.MessagePlanIdKindRoundAttemptSiteCompoundUniqueInput
   AND?: Prisma.MessageWhereInput | Prisma.MessageWhereInput[]
   OR?: Prisma.MessageWhereInput[]
   NOT?: Prisma.MessageWhereInput | Prisma.MessageWhereInput[]
   planId?: Prisma.StringFilter<"Message"> | string
+  kind?: Prisma.StringFilter<"Message"> | string
   round?: Prisma.IntFilter<"Message"> | number
+  attempt?: Prisma.IntFilter<"Message"> | number
   site?: Prisma.StringFilter<"Message"> | string
   messageId?: Prisma.StringFilter<"Message"> | string
   bodyDigest?: Prisma.StringFilter<"Message"> | string
@@ -270,11 +294,13 @@ export type MessageWhereUniqueInput = Prisma.AtLeast<{
   refused?: Prisma.BoolFilter<"Message"> | boolean
   receivedAt?: Prisma.DateTimeFilter<"Message"> | Date | string
   plan?: Prisma.XOR<Prisma.PlanScalarRelationFilter, Prisma.PlanWhereInput>
-}, "planId_round_site" | "site_messageId">
+}, "planId_kind_round_attempt_site" | "site_messageId">
 
 export type MessageOrderByWithAggregationInput = {
   planId?: Prisma.SortOrder
+  kind?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
   site?: Prisma.SortOrder
   messageId?: Prisma.SortOrder
   bodyDigest?: Prisma.SortOrder
@@ -293,7 +319,9 @@ export type MessageScalarWhereWithAggregatesInput = {
   OR?: Prisma.MessageScalarWhereWithAggregatesInput[]
   NOT?: Prisma.MessageScalarWhereWithAggregatesInput | Prisma.MessageScalarWhereWithAggregatesInput[]
   planId?: Prisma.StringWithAggregatesFilter<"Message"> | string
+  kind?: Prisma.StringWithAggregatesFilter<"Message"> | string
   round?: Prisma.IntWithAggregatesFilter<"Message"> | number
+  attempt?: Prisma.IntWithAggregatesFilter<"Message"> | number
   site?: Prisma.StringWithAggregatesFilter<"Message"> | string
   messageId?: Prisma.StringWithAggregatesFilter<"Message"> | string
   bodyDigest?: Prisma.StringWithAggregatesFilter<"Message"> | string
@@ -303,7 +331,9 @@ export type MessageScalarWhereWithAggregatesInput = {
 }
 
 export type MessageCreateInput = {
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -315,7 +345,9 @@ export type MessageCreateInput = {
 
 export type MessageUncheckedCreateInput = {
   planId: string
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -325,7 +357,9 @@ export type MessageUncheckedCreateInput = {
 }
 
 export type MessageUpdateInput = {
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -337,7 +371,9 @@ export type MessageUpdateInput = {
 
 export type MessageUncheckedUpdateInput = {
   planId?: Prisma.StringFieldUpdateOperationsInput | string
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -348,7 +384,9 @@ export type MessageUncheckedUpdateInput = {
 
 export type MessageCreateManyInput = {
   planId: string
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -358,7 +396,9 @@ export type MessageCreateManyInput = {
 }
 
 export type MessageUpdateManyMutationInput = {
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -369,7 +409,9 @@ export type MessageUpdateManyMutationInput = {
 
 export type MessageUncheckedUpdateManyInput = {
   planId?: Prisma.StringFieldUpdateOperationsInput | string
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -393,15 +435,19 @@ export type MessageSiteMessageIdCompoundUniqueInput = {
   messageId: string
 }
 
-export type MessagePlanIdRoundSiteCompoundUniqueInput = {
+export type MessagePlanIdKindRoundAttemptSiteCompoundUniqueInput = {
   planId: string
+  kind: string
   round: number
+  attempt: number
   site: string
 }
 
 export type MessageCountOrderByAggregateInput = {
   planId?: Prisma.SortOrder
+  kind?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
   site?: Prisma.SortOrder
   messageId?: Prisma.SortOrder
   bodyDigest?: Prisma.SortOrder
@@ -412,11 +458,14 @@ export type MessageCountOrderByAggregateInput = {
 
 export type MessageAvgOrderByAggregateInput = {
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
 }
 
 export type MessageMaxOrderByAggregateInput = {
   planId?: Prisma.SortOrder
+  kind?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
   site?: Prisma.SortOrder
   messageId?: Prisma.SortOrder
   bodyDigest?: Prisma.SortOrder
@@ -427,7 +476,9 @@ export type MessageMaxOrderByAggregateInput = {
 
 export type MessageMinOrderByAggregateInput = {
   planId?: Prisma.SortOrder
+  kind?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
   site?: Prisma.SortOrder
   messageId?: Prisma.SortOrder
   bodyDigest?: Prisma.SortOrder
@@ -438,6 +489,7 @@ export type MessageMinOrderByAggregateInput = {
 
 export type MessageSumOrderByAggregateInput = {
   round?: Prisma.SortOrder
+  attempt?: Prisma.SortOrder
 }
 
 export type MessageCreateNestedManyWithoutPlanInput = {
@@ -483,7 +535,9 @@ export type MessageUncheckedUpdateManyWithoutPlanNestedInput = {
 }
 
 export type MessageCreateWithoutPlanInput = {
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -493,7 +547,9 @@ export type MessageCreateWithoutPlanInput = {
 }
 
 export type MessageUncheckedCreateWithoutPlanInput = {
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -533,7 +589,9 @@ export type MessageScalarWhereInput = {
   OR?: Prisma.MessageScalarWhereInput[]
   NOT?: Prisma.MessageScalarWhereInput | Prisma.MessageScalarWhereInput[]
   planId?: Prisma.StringFilter<"Message"> | string
+  kind?: Prisma.StringFilter<"Message"> | string
   round?: Prisma.IntFilter<"Message"> | number
+  attempt?: Prisma.IntFilter<"Message"> | number
   site?: Prisma.StringFilter<"Message"> | string
   messageId?: Prisma.StringFilter<"Message"> | string
   bodyDigest?: Prisma.StringFilter<"Message"> | string
@@ -543,7 +601,9 @@ export type MessageScalarWhereInput = {
 }
 
 export type MessageCreateManyPlanInput = {
+  kind?: string
   round: number
+  attempt?: number
   site: string
   messageId: string
   bodyDigest: string
@@ -553,7 +613,9 @@ export type MessageCreateManyPlanInput = {
 }
 
 export type MessageUpdateWithoutPlanInput = {
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -563,7 +625,9 @@ export type MessageUpdateWithoutPlanInput = {
 }
 
 export type MessageUncheckedUpdateWithoutPlanInput = {
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -573,7 +637,9 @@ export type MessageUncheckedUpdateWithoutPlanInput = {
 }
 
 export type MessageUncheckedUpdateManyWithoutPlanInput = {
+  kind?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  attempt?: Prisma.IntFieldUpdateOperationsInput | number
   site?: Prisma.StringFieldUpdateOperationsInput | string
   messageId?: Prisma.StringFieldUpdateOperationsInput | string
   bodyDigest?: Prisma.StringFieldUpdateOperationsInput | string
@@ -586,7 +652,9 @@ export type MessageUncheckedUpdateManyWithoutPlanInput = {
 
 export type MessageSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   planId?: boolean
+  kind?: boolean
   round?: boolean
+  attempt?: boolean
   site?: boolean
   messageId?: boolean
   bodyDigest?: boolean
@@ -598,7 +666,9 @@ export type MessageSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs 
 
 export type MessageSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   planId?: boolean
+  kind?: boolean
   round?: boolean
+  attempt?: boolean
   site?: boolean
   messageId?: boolean
   bodyDigest?: boolean
@@ -610,7 +680,9 @@ export type MessageSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Exten
 
 export type MessageSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
   planId?: boolean
+  kind?: boolean
   round?: boolean
+  attempt?: boolean
   site?: boolean
   messageId?: boolean
   bodyDigest?: boolean
@@ -622,7 +694,9 @@ export type MessageSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Exten
 
 export type MessageSelectScalar = {
   planId?: boolean
+  kind?: boolean
   round?: boolean
+  attempt?: boolean
   site?: boolean
   messageId?: boolean
   bodyDigest?: boolean
@@ -631,7 +705,7 @@ export type MessageSelectScalar = {
   receivedAt?: boolean
 }
 
-export type MessageOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"planId" | "round" | "site" | "messageId" | "bodyDigest" | "envelope" | "refused" | "receivedAt", ExtArgs["result"]["message"]>
+export type MessageOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"planId" | "kind" | "round" | "attempt" | "site" | "messageId" | "bodyDigest" | "envelope" | "refused" | "receivedAt", ExtArgs["result"]["message"]>
 export type MessageInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   plan?: boolean | Prisma.PlanDefaultArgs<ExtArgs>
 }
@@ -650,9 +724,17 @@ export type $MessagePayload<ExtArgs extends runtime.Types.Extensions.InternalArg
   scalars: runtime.Types.Extensions.GetPayloadResult<{
     planId: string
     /**
-     * Immutable.
+     * update | keys | shares | agreement | reveal; immutable.
+     */
+    kind: string
+    /**
+     * Of keys and shares: the epoch. Immutable.
      */
     round: number
+    /**
+     * Attempt of a masked round; else 0, as what a plain round received stays when it is opened again. Immutable.
+     */
+    attempt: number
     /**
      * Site id of the roster; immutable.
      */
@@ -666,11 +748,11 @@ export type $MessagePayload<ExtArgs extends runtime.Types.Extensions.InternalArg
      */
     bodyDigest: string
     /**
-     * The site's SignedEnvelope, protobuf bytes: a differentially private histogram or a refusal; immutable.
+     * The site's SignedEnvelope, protobuf bytes; immutable.
      */
     envelope: runtime.Bytes
     /**
-     * The site declined this round; immutable.
+     * An update that declines its round; immutable.
      */
     refused: boolean
     /**
@@ -1102,7 +1184,9 @@ export interface Prisma__MessageClient<T, Null = never, ExtArgs extends runtime.
  */
 export interface MessageFieldRefs {
   readonly planId: Prisma.FieldRef<"Message", 'String'>
+  readonly kind: Prisma.FieldRef<"Message", 'String'>
   readonly round: Prisma.FieldRef<"Message", 'Int'>
+  readonly attempt: Prisma.FieldRef<"Message", 'Int'>
   readonly site: Prisma.FieldRef<"Message", 'String'>
   readonly messageId: Prisma.FieldRef<"Message", 'String'>
   readonly bodyDigest: Prisma.FieldRef<"Message", 'String'>

@@ -29,11 +29,15 @@ export type AggregatePlan = {
 export type PlanAvgAggregateOutputType = {
   acceptanceDeadlineMs: number | null
   round: number | null
+  revision: number | null
+  leaseToken: number | null
 }
 
 export type PlanSumAggregateOutputType = {
   acceptanceDeadlineMs: number | null
   round: number | null
+  revision: number | null
+  leaseToken: number | null
 }
 
 export type PlanMinAggregateOutputType = {
@@ -49,6 +53,10 @@ export type PlanMinAggregateOutputType = {
   code: string | null
   reason: string | null
   round: number | null
+  revision: number | null
+  leaseHolder: string | null
+  leaseToken: number | null
+  leaseExpiresAt: Date | null
   createdAt: Date | null
   endedAt: Date | null
 }
@@ -66,6 +74,10 @@ export type PlanMaxAggregateOutputType = {
   code: string | null
   reason: string | null
   round: number | null
+  revision: number | null
+  leaseHolder: string | null
+  leaseToken: number | null
+  leaseExpiresAt: Date | null
   createdAt: Date | null
   endedAt: Date | null
 }
@@ -83,6 +95,10 @@ export type PlanCountAggregateOutputType = {
   code: number
   reason: number
   round: number
+  revision: number
+  leaseHolder: number
+  leaseToken: number
+  leaseExpiresAt: number
   createdAt: number
   endedAt: number
   _all: number
@@ -92,11 +108,15 @@ export type PlanCountAggregateOutputType = {
 export type PlanAvgAggregateInputType = {
   acceptanceDeadlineMs?: true
   round?: true
+  revision?: true
+  leaseToken?: true
 }
 
 export type PlanSumAggregateInputType = {
   acceptanceDeadlineMs?: true
   round?: true
+  revision?: true
+  leaseToken?: true
 }
 
 export type PlanMinAggregateInputType = {
@@ -112,6 +132,10 @@ export type PlanMinAggregateInputType = {
   code?: true
   reason?: true
   round?: true
+  revision?: true
+  leaseHolder?: true
+  leaseToken?: true
+  leaseExpiresAt?: true
   createdAt?: true
   endedAt?: true
 }
@@ -129,6 +153,10 @@ export type PlanMaxAggregateInputType = {
   code?: true
   reason?: true
   round?: true
+  revision?: true
+  leaseHolder?: true
+  leaseToken?: true
+  leaseExpiresAt?: true
   createdAt?: true
   endedAt?: true
 }
@@ -146,6 +174,10 @@ export type PlanCountAggregateInputType = {
   code?: true
   reason?: true
   round?: true
+  revision?: true
+  leaseHolder?: true
+  leaseToken?: true
+  leaseExpiresAt?: true
   createdAt?: true
   endedAt?: true
   _all?: true
@@ -250,6 +282,10 @@ export type PlanGroupByOutputType = {
   code: string
   reason: string
   round: number
+  revision: number
+  leaseHolder: string
+  leaseToken: number
+  leaseExpiresAt: Date | null
   createdAt: Date
   endedAt: Date | null
   _count: PlanCountAggregateOutputType | null
@@ -290,10 +326,15 @@ export type PlanWhereInput = {
   code?: Prisma.StringFilter<"Plan"> | string
   reason?: Prisma.StringFilter<"Plan"> | string
   round?: Prisma.IntFilter<"Plan"> | number
+  revision?: Prisma.IntFilter<"Plan"> | number
+  leaseHolder?: Prisma.StringFilter<"Plan"> | string
+  leaseToken?: Prisma.IntFilter<"Plan"> | number
+  leaseExpiresAt?: Prisma.DateTimeNullableFilter<"Plan"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Plan"> | Date | string
   endedAt?: Prisma.DateTimeNullableFilter<"Plan"> | Date | string | null
   answers?: Prisma.AnswerListRelationFilter
   rounds?: Prisma.RoundListRelationFilter
+  epochs?: Prisma.EpochListRelationFilter
   messages?: Prisma.MessageListRelationFilter
   model?: Prisma.XOR<Prisma.ModelNullableScalarRelationFilter, Prisma.ModelWhereInput> | null
 }
@@ -311,10 +352,15 @@ export type PlanOrderByWithRelationInput = {
   code?: Prisma.SortOrder
   reason?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseHolder?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
+  leaseExpiresAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   endedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   answers?: Prisma.AnswerOrderByRelationAggregateInput
   rounds?: Prisma.RoundOrderByRelationAggregateInput
+  epochs?: Prisma.EpochOrderByRelationAggregateInput
   messages?: Prisma.MessageOrderByRelationAggregateInput
   model?: Prisma.ModelOrderByWithRelationInput
 }
@@ -335,10 +381,15 @@ export type PlanWhereUniqueInput = Prisma.AtLeast<{
   code?: Prisma.StringFilter<"Plan"> | string
   reason?: Prisma.StringFilter<"Plan"> | string
   round?: Prisma.IntFilter<"Plan"> | number
+  revision?: Prisma.IntFilter<"Plan"> | number
+  leaseHolder?: Prisma.StringFilter<"Plan"> | string
+  leaseToken?: Prisma.IntFilter<"Plan"> | number
+  leaseExpiresAt?: Prisma.DateTimeNullableFilter<"Plan"> | Date | string | null
   createdAt?: Prisma.DateTimeFilter<"Plan"> | Date | string
   endedAt?: Prisma.DateTimeNullableFilter<"Plan"> | Date | string | null
   answers?: Prisma.AnswerListRelationFilter
   rounds?: Prisma.RoundListRelationFilter
+  epochs?: Prisma.EpochListRelationFilter
   messages?: Prisma.MessageListRelationFilter
   model?: Prisma.XOR<Prisma.ModelNullableScalarRelationFilter, Prisma.ModelWhereInput> | null
 }, "id" | "planHash">
@@ -356,6 +407,10 @@ export type PlanOrderByWithAggregationInput = {
   code?: Prisma.SortOrder
   reason?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseHolder?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
+  leaseExpiresAt?: Prisma.SortOrderInput | Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   endedAt?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.PlanCountOrderByAggregateInput
@@ -381,6 +436,10 @@ export type PlanScalarWhereWithAggregatesInput = {
   code?: Prisma.StringWithAggregatesFilter<"Plan"> | string
   reason?: Prisma.StringWithAggregatesFilter<"Plan"> | string
   round?: Prisma.IntWithAggregatesFilter<"Plan"> | number
+  revision?: Prisma.IntWithAggregatesFilter<"Plan"> | number
+  leaseHolder?: Prisma.StringWithAggregatesFilter<"Plan"> | string
+  leaseToken?: Prisma.IntWithAggregatesFilter<"Plan"> | number
+  leaseExpiresAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Plan"> | Date | string | null
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"Plan"> | Date | string
   endedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"Plan"> | Date | string | null
 }
@@ -398,10 +457,15 @@ export type PlanCreateInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelCreateNestedOneWithoutPlanInput
 }
@@ -419,10 +483,15 @@ export type PlanUncheckedCreateInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerUncheckedCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundUncheckedCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochUncheckedCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageUncheckedCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelUncheckedCreateNestedOneWithoutPlanInput
 }
@@ -440,10 +509,15 @@ export type PlanUpdateInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUpdateOneWithoutPlanNestedInput
 }
@@ -461,10 +535,15 @@ export type PlanUncheckedUpdateInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUncheckedUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUncheckedUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUncheckedUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUncheckedUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUncheckedUpdateOneWithoutPlanNestedInput
 }
@@ -482,6 +561,10 @@ export type PlanCreateManyInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
 }
@@ -499,6 +582,10 @@ export type PlanUpdateManyMutationInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -516,6 +603,10 @@ export type PlanUncheckedUpdateManyInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
 }
@@ -533,6 +624,10 @@ export type PlanCountOrderByAggregateInput = {
   code?: Prisma.SortOrder
   reason?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseHolder?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
+  leaseExpiresAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   endedAt?: Prisma.SortOrder
 }
@@ -540,6 +635,8 @@ export type PlanCountOrderByAggregateInput = {
 export type PlanAvgOrderByAggregateInput = {
   acceptanceDeadlineMs?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
 }
 
 export type PlanMaxOrderByAggregateInput = {
@@ -555,6 +652,10 @@ export type PlanMaxOrderByAggregateInput = {
   code?: Prisma.SortOrder
   reason?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseHolder?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
+  leaseExpiresAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   endedAt?: Prisma.SortOrder
 }
@@ -572,6 +673,10 @@ export type PlanMinOrderByAggregateInput = {
   code?: Prisma.SortOrder
   reason?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseHolder?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
+  leaseExpiresAt?: Prisma.SortOrder
   createdAt?: Prisma.SortOrder
   endedAt?: Prisma.SortOrder
 }
@@ -579,6 +684,8 @@ export type PlanMinOrderByAggregateInput = {
 export type PlanSumOrderByAggregateInput = {
   acceptanceDeadlineMs?: Prisma.SortOrder
   round?: Prisma.SortOrder
+  revision?: Prisma.SortOrder
+  leaseToken?: Prisma.SortOrder
 }
 
 export type PlanScalarRelationFilter = {
@@ -622,6 +729,20 @@ export type PlanUpdateOneRequiredWithoutRoundsNestedInput = {
   update?: Prisma.XOR<Prisma.XOR<Prisma.PlanUpdateToOneWithWhereWithoutRoundsInput, Prisma.PlanUpdateWithoutRoundsInput>, Prisma.PlanUncheckedUpdateWithoutRoundsInput>
 }
 
+export type PlanCreateNestedOneWithoutEpochsInput = {
+  create?: Prisma.XOR<Prisma.PlanCreateWithoutEpochsInput, Prisma.PlanUncheckedCreateWithoutEpochsInput>
+  connectOrCreate?: Prisma.PlanCreateOrConnectWithoutEpochsInput
+  connect?: Prisma.PlanWhereUniqueInput
+}
+
+export type PlanUpdateOneRequiredWithoutEpochsNestedInput = {
+  create?: Prisma.XOR<Prisma.PlanCreateWithoutEpochsInput, Prisma.PlanUncheckedCreateWithoutEpochsInput>
+  connectOrCreate?: Prisma.PlanCreateOrConnectWithoutEpochsInput
+  upsert?: Prisma.PlanUpsertWithoutEpochsInput
+  connect?: Prisma.PlanWhereUniqueInput
+  update?: Prisma.XOR<Prisma.XOR<Prisma.PlanUpdateToOneWithWhereWithoutEpochsInput, Prisma.PlanUpdateWithoutEpochsInput>, Prisma.PlanUncheckedUpdateWithoutEpochsInput>
+}
+
 export type PlanCreateNestedOneWithoutMessagesInput = {
   create?: Prisma.XOR<Prisma.PlanCreateWithoutMessagesInput, Prisma.PlanUncheckedCreateWithoutMessagesInput>
   connectOrCreate?: Prisma.PlanCreateOrConnectWithoutMessagesInput
@@ -663,9 +784,14 @@ export type PlanCreateWithoutAnswersInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   rounds?: Prisma.RoundCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelCreateNestedOneWithoutPlanInput
 }
@@ -683,9 +809,14 @@ export type PlanUncheckedCreateWithoutAnswersInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   rounds?: Prisma.RoundUncheckedCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochUncheckedCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageUncheckedCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelUncheckedCreateNestedOneWithoutPlanInput
 }
@@ -719,9 +850,14 @@ export type PlanUpdateWithoutAnswersInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   rounds?: Prisma.RoundUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUpdateOneWithoutPlanNestedInput
 }
@@ -739,9 +875,14 @@ export type PlanUncheckedUpdateWithoutAnswersInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   rounds?: Prisma.RoundUncheckedUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUncheckedUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUncheckedUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUncheckedUpdateOneWithoutPlanNestedInput
 }
@@ -759,9 +900,14 @@ export type PlanCreateWithoutRoundsInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelCreateNestedOneWithoutPlanInput
 }
@@ -779,9 +925,14 @@ export type PlanUncheckedCreateWithoutRoundsInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerUncheckedCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochUncheckedCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageUncheckedCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelUncheckedCreateNestedOneWithoutPlanInput
 }
@@ -815,9 +966,14 @@ export type PlanUpdateWithoutRoundsInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUpdateOneWithoutPlanNestedInput
 }
@@ -835,9 +991,130 @@ export type PlanUncheckedUpdateWithoutRoundsInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUncheckedUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUncheckedUpdateManyWithoutPlanNestedInput
+  messages?: Prisma.MessageUncheckedUpdateManyWithoutPlanNestedInput
+  model?: Prisma.ModelUncheckedUpdateOneWithoutPlanNestedInput
+}
+
+export type PlanCreateWithoutEpochsInput = {
+  id: string
+  planHash: string
+  planJson: runtime.Bytes
+  contractJson: runtime.Bytes
+  proposal: runtime.Bytes
+  proposalDigest: string
+  rosterHash: string
+  acceptanceDeadlineMs: number
+  state: string
+  code?: string
+  reason?: string
+  round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
+  createdAt?: Date | string
+  endedAt?: Date | string | null
+  answers?: Prisma.AnswerCreateNestedManyWithoutPlanInput
+  rounds?: Prisma.RoundCreateNestedManyWithoutPlanInput
+  messages?: Prisma.MessageCreateNestedManyWithoutPlanInput
+  model?: Prisma.ModelCreateNestedOneWithoutPlanInput
+}
+
+export type PlanUncheckedCreateWithoutEpochsInput = {
+  id: string
+  planHash: string
+  planJson: runtime.Bytes
+  contractJson: runtime.Bytes
+  proposal: runtime.Bytes
+  proposalDigest: string
+  rosterHash: string
+  acceptanceDeadlineMs: number
+  state: string
+  code?: string
+  reason?: string
+  round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
+  createdAt?: Date | string
+  endedAt?: Date | string | null
+  answers?: Prisma.AnswerUncheckedCreateNestedManyWithoutPlanInput
+  rounds?: Prisma.RoundUncheckedCreateNestedManyWithoutPlanInput
+  messages?: Prisma.MessageUncheckedCreateNestedManyWithoutPlanInput
+  model?: Prisma.ModelUncheckedCreateNestedOneWithoutPlanInput
+}
+
+export type PlanCreateOrConnectWithoutEpochsInput = {
+  where: Prisma.PlanWhereUniqueInput
+  create: Prisma.XOR<Prisma.PlanCreateWithoutEpochsInput, Prisma.PlanUncheckedCreateWithoutEpochsInput>
+}
+
+export type PlanUpsertWithoutEpochsInput = {
+  update: Prisma.XOR<Prisma.PlanUpdateWithoutEpochsInput, Prisma.PlanUncheckedUpdateWithoutEpochsInput>
+  create: Prisma.XOR<Prisma.PlanCreateWithoutEpochsInput, Prisma.PlanUncheckedCreateWithoutEpochsInput>
+  where?: Prisma.PlanWhereInput
+}
+
+export type PlanUpdateToOneWithWhereWithoutEpochsInput = {
+  where?: Prisma.PlanWhereInput
+  data: Prisma.XOR<Prisma.PlanUpdateWithoutEpochsInput, Prisma.PlanUncheckedUpdateWithoutEpochsInput>
+}
+
+export type PlanUpdateWithoutEpochsInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  planHash?: Prisma.StringFieldUpdateOperationsInput | string
+  planJson?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  contractJson?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  proposal?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  proposalDigest?: Prisma.StringFieldUpdateOperationsInput | string
+  rosterHash?: Prisma.StringFieldUpdateOperationsInput | string
+  acceptanceDeadlineMs?: Prisma.IntFieldUpdateOperationsInput | number
+  state?: Prisma.StringFieldUpdateOperationsInput | string
+  code?: Prisma.StringFieldUpdateOperationsInput | string
+  reason?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  answers?: Prisma.AnswerUpdateManyWithoutPlanNestedInput
+  rounds?: Prisma.RoundUpdateManyWithoutPlanNestedInput
+  messages?: Prisma.MessageUpdateManyWithoutPlanNestedInput
+  model?: Prisma.ModelUpdateOneWithoutPlanNestedInput
+}
+
+export type PlanUncheckedUpdateWithoutEpochsInput = {
+  id?: Prisma.StringFieldUpdateOperationsInput | string
+  planHash?: Prisma.StringFieldUpdateOperationsInput | string
+  planJson?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  contractJson?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  proposal?: Prisma.BytesFieldUpdateOperationsInput | runtime.Bytes
+  proposalDigest?: Prisma.StringFieldUpdateOperationsInput | string
+  rosterHash?: Prisma.StringFieldUpdateOperationsInput | string
+  acceptanceDeadlineMs?: Prisma.IntFieldUpdateOperationsInput | number
+  state?: Prisma.StringFieldUpdateOperationsInput | string
+  code?: Prisma.StringFieldUpdateOperationsInput | string
+  reason?: Prisma.StringFieldUpdateOperationsInput | string
+  round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
+  endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  answers?: Prisma.AnswerUncheckedUpdateManyWithoutPlanNestedInput
+  rounds?: Prisma.RoundUncheckedUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUncheckedUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUncheckedUpdateOneWithoutPlanNestedInput
 }
@@ -855,10 +1132,15 @@ export type PlanCreateWithoutMessagesInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelCreateNestedOneWithoutPlanInput
 }
 
@@ -875,10 +1157,15 @@ export type PlanUncheckedCreateWithoutMessagesInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerUncheckedCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundUncheckedCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochUncheckedCreateNestedManyWithoutPlanInput
   model?: Prisma.ModelUncheckedCreateNestedOneWithoutPlanInput
 }
 
@@ -911,10 +1198,15 @@ export type PlanUpdateWithoutMessagesInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUpdateOneWithoutPlanNestedInput
 }
 
@@ -931,10 +1223,15 @@ export type PlanUncheckedUpdateWithoutMessagesInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUncheckedUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUncheckedUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUncheckedUpdateManyWithoutPlanNestedInput
   model?: Prisma.ModelUncheckedUpdateOneWithoutPlanNestedInput
 }
 
@@ -951,10 +1248,15 @@ export type PlanCreateWithoutModelInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageCreateNestedManyWithoutPlanInput
 }
 
@@ -971,10 +1273,15 @@ export type PlanUncheckedCreateWithoutModelInput = {
   code?: string
   reason?: string
   round?: number
+  revision?: number
+  leaseHolder?: string
+  leaseToken?: number
+  leaseExpiresAt?: Date | string | null
   createdAt?: Date | string
   endedAt?: Date | string | null
   answers?: Prisma.AnswerUncheckedCreateNestedManyWithoutPlanInput
   rounds?: Prisma.RoundUncheckedCreateNestedManyWithoutPlanInput
+  epochs?: Prisma.EpochUncheckedCreateNestedManyWithoutPlanInput
   messages?: Prisma.MessageUncheckedCreateNestedManyWithoutPlanInput
 }
 
@@ -1007,10 +1314,15 @@ export type PlanUpdateWithoutModelInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUpdateManyWithoutPlanNestedInput
 }
 
@@ -1027,10 +1339,15 @@ export type PlanUncheckedUpdateWithoutModelInput = {
   code?: Prisma.StringFieldUpdateOperationsInput | string
   reason?: Prisma.StringFieldUpdateOperationsInput | string
   round?: Prisma.IntFieldUpdateOperationsInput | number
+  revision?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseHolder?: Prisma.StringFieldUpdateOperationsInput | string
+  leaseToken?: Prisma.IntFieldUpdateOperationsInput | number
+  leaseExpiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   endedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   answers?: Prisma.AnswerUncheckedUpdateManyWithoutPlanNestedInput
   rounds?: Prisma.RoundUncheckedUpdateManyWithoutPlanNestedInput
+  epochs?: Prisma.EpochUncheckedUpdateManyWithoutPlanNestedInput
   messages?: Prisma.MessageUncheckedUpdateManyWithoutPlanNestedInput
 }
 
@@ -1042,12 +1359,14 @@ export type PlanUncheckedUpdateWithoutModelInput = {
 export type PlanCountOutputType = {
   answers: number
   rounds: number
+  epochs: number
   messages: number
 }
 
 export type PlanCountOutputTypeSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   answers?: boolean | PlanCountOutputTypeCountAnswersArgs
   rounds?: boolean | PlanCountOutputTypeCountRoundsArgs
+  epochs?: boolean | PlanCountOutputTypeCountEpochsArgs
   messages?: boolean | PlanCountOutputTypeCountMessagesArgs
 }
 
@@ -1078,6 +1397,13 @@ export type PlanCountOutputTypeCountRoundsArgs<ExtArgs extends runtime.Types.Ext
 /**
  * PlanCountOutputType without action
  */
+export type PlanCountOutputTypeCountEpochsArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  where?: Prisma.EpochWhereInput
+}
+
+/**
+ * PlanCountOutputType without action
+ */
 export type PlanCountOutputTypeCountMessagesArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   where?: Prisma.MessageWhereInput
 }
@@ -1096,10 +1422,15 @@ export type PlanSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = r
   code?: boolean
   reason?: boolean
   round?: boolean
+  revision?: boolean
+  leaseHolder?: boolean
+  leaseToken?: boolean
+  leaseExpiresAt?: boolean
   createdAt?: boolean
   endedAt?: boolean
   answers?: boolean | Prisma.Plan$answersArgs<ExtArgs>
   rounds?: boolean | Prisma.Plan$roundsArgs<ExtArgs>
+  epochs?: boolean | Prisma.Plan$epochsArgs<ExtArgs>
   messages?: boolean | Prisma.Plan$messagesArgs<ExtArgs>
   model?: boolean | Prisma.Plan$modelArgs<ExtArgs>
   _count?: boolean | Prisma.PlanCountOutputTypeDefaultArgs<ExtArgs>
@@ -1118,6 +1449,10 @@ export type PlanSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensio
   code?: boolean
   reason?: boolean
   round?: boolean
+  revision?: boolean
+  leaseHolder?: boolean
+  leaseToken?: boolean
+  leaseExpiresAt?: boolean
   createdAt?: boolean
   endedAt?: boolean
 }, ExtArgs["result"]["plan"]>
@@ -1135,6 +1470,10 @@ export type PlanSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensio
   code?: boolean
   reason?: boolean
   round?: boolean
+  revision?: boolean
+  leaseHolder?: boolean
+  leaseToken?: boolean
+  leaseExpiresAt?: boolean
   createdAt?: boolean
   endedAt?: boolean
 }, ExtArgs["result"]["plan"]>
@@ -1152,14 +1491,19 @@ export type PlanSelectScalar = {
   code?: boolean
   reason?: boolean
   round?: boolean
+  revision?: boolean
+  leaseHolder?: boolean
+  leaseToken?: boolean
+  leaseExpiresAt?: boolean
   createdAt?: boolean
   endedAt?: boolean
 }
 
-export type PlanOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "planHash" | "planJson" | "contractJson" | "proposal" | "proposalDigest" | "rosterHash" | "acceptanceDeadlineMs" | "state" | "code" | "reason" | "round" | "createdAt" | "endedAt", ExtArgs["result"]["plan"]>
+export type PlanOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"id" | "planHash" | "planJson" | "contractJson" | "proposal" | "proposalDigest" | "rosterHash" | "acceptanceDeadlineMs" | "state" | "code" | "reason" | "round" | "revision" | "leaseHolder" | "leaseToken" | "leaseExpiresAt" | "createdAt" | "endedAt", ExtArgs["result"]["plan"]>
 export type PlanInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   answers?: boolean | Prisma.Plan$answersArgs<ExtArgs>
   rounds?: boolean | Prisma.Plan$roundsArgs<ExtArgs>
+  epochs?: boolean | Prisma.Plan$epochsArgs<ExtArgs>
   messages?: boolean | Prisma.Plan$messagesArgs<ExtArgs>
   model?: boolean | Prisma.Plan$modelArgs<ExtArgs>
   _count?: boolean | Prisma.PlanCountOutputTypeDefaultArgs<ExtArgs>
@@ -1172,6 +1516,7 @@ export type $PlanPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs =
   objects: {
     answers: Prisma.$AnswerPayload<ExtArgs>[]
     rounds: Prisma.$RoundPayload<ExtArgs>[]
+    epochs: Prisma.$EpochPayload<ExtArgs>[]
     messages: Prisma.$MessagePayload<ExtArgs>[]
     model: Prisma.$ModelPayload<ExtArgs> | null
   }
@@ -1221,6 +1566,23 @@ export type $PlanPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs =
      * Number of the open round, or of the last one; only grows.
      */
     round: number
+    /**
+     * Changes of this plan so far; grows by one with each step, so that none is taken twice.
+     */
+    revision: number
+    /**
+     * Name of the process that takes the plan's steps, random for each process; changes with the token.
+     */
+    leaseHolder: string
+    /**
+     * Fencing token: grows when the lease goes to another process (or the operator ends the plan); a step with an
+     * older one is not taken.
+     */
+    leaseToken: number
+    /**
+     * By the database's clock; renewed while the process lives. Null: nobody has had it.
+     */
+    leaseExpiresAt: Date | null
     /**
      * Immutable.
      */
@@ -1625,6 +1987,7 @@ export interface Prisma__PlanClient<T, Null = never, ExtArgs extends runtime.Typ
   readonly [Symbol.toStringTag]: "PrismaPromise"
   answers<T extends Prisma.Plan$answersArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Plan$answersArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$AnswerPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   rounds<T extends Prisma.Plan$roundsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Plan$roundsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$RoundPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
+  epochs<T extends Prisma.Plan$epochsArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Plan$epochsArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$EpochPayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   messages<T extends Prisma.Plan$messagesArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Plan$messagesArgs<ExtArgs>>): Prisma.PrismaPromise<runtime.Types.Result.GetResult<Prisma.$MessagePayload<ExtArgs>, T, "findMany", GlobalOmitOptions> | Null>
   model<T extends Prisma.Plan$modelArgs<ExtArgs> = {}>(args?: Prisma.Subset<T, Prisma.Plan$modelArgs<ExtArgs>>): Prisma.Prisma__ModelClient<runtime.Types.Result.GetResult<Prisma.$ModelPayload<ExtArgs>, T, "findUniqueOrThrow", GlobalOmitOptions> | null, null, ExtArgs, GlobalOmitOptions>
   /**
@@ -1668,6 +2031,10 @@ export interface PlanFieldRefs {
   readonly code: Prisma.FieldRef<"Plan", 'String'>
   readonly reason: Prisma.FieldRef<"Plan", 'String'>
   readonly round: Prisma.FieldRef<"Plan", 'Int'>
+  readonly revision: Prisma.FieldRef<"Plan", 'Int'>
+  readonly leaseHolder: Prisma.FieldRef<"Plan", 'String'>
+  readonly leaseToken: Prisma.FieldRef<"Plan", 'Int'>
+  readonly leaseExpiresAt: Prisma.FieldRef<"Plan", 'DateTime'>
   readonly createdAt: Prisma.FieldRef<"Plan", 'DateTime'>
   readonly endedAt: Prisma.FieldRef<"Plan", 'DateTime'>
 }
@@ -2108,6 +2475,30 @@ export type Plan$roundsArgs<ExtArgs extends runtime.Types.Extensions.InternalArg
   take?: number
   skip?: number
   distinct?: Prisma.RoundScalarFieldEnum | Prisma.RoundScalarFieldEnum[]
+}
+
+/**
+ * Plan.epochs
+ */
+export type Plan$epochsArgs<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
+  /**
+   * Select specific fields to fetch from the Epoch
+   */
+  select?: Prisma.EpochSelect<ExtArgs> | null
+  /**
+   * Omit specific fields from the Epoch
+   */
+  omit?: Prisma.EpochOmit<ExtArgs> | null
+  /**
+   * Choose, which related nodes to fetch as well
+   */
+  include?: Prisma.EpochInclude<ExtArgs> | null
+  where?: Prisma.EpochWhereInput
+  orderBy?: Prisma.EpochOrderByWithRelationInput | Prisma.EpochOrderByWithRelationInput[]
+  cursor?: Prisma.EpochWhereUniqueInput
+  take?: number
+  skip?: number
+  distinct?: Prisma.EpochScalarFieldEnum | Prisma.EpochScalarFieldEnum[]
 }
 
 /**

@@ -29,18 +29,29 @@ export type AggregateRound = {
 export type RoundAvgAggregateOutputType = {
   number: number | null
   attempt: number | null
+  extensions: number | null
+  epoch: number | null
+  slot: number | null
 }
 
 export type RoundSumAggregateOutputType = {
   number: number | null
   attempt: number | null
+  extensions: number | null
+  epoch: number | null
+  slot: number | null
 }
 
 export type RoundMinAggregateOutputType = {
   planId: string | null
   number: number | null
   state: string | null
+  phase: string | null
   attempt: number | null
+  extensions: number | null
+  epoch: number | null
+  slot: number | null
+  sum: runtime.Bytes | null
   trainerState: string | null
   stateHash: string | null
   openedAt: Date | null
@@ -51,7 +62,12 @@ export type RoundMaxAggregateOutputType = {
   planId: string | null
   number: number | null
   state: string | null
+  phase: string | null
   attempt: number | null
+  extensions: number | null
+  epoch: number | null
+  slot: number | null
+  sum: runtime.Bytes | null
   trainerState: string | null
   stateHash: string | null
   openedAt: Date | null
@@ -62,7 +78,14 @@ export type RoundCountAggregateOutputType = {
   planId: number
   number: number
   state: number
+  phase: number
   attempt: number
+  extensions: number
+  epoch: number
+  slot: number
+  members: number
+  survivors: number
+  sum: number
   trainerState: number
   stateHash: number
   contributors: number
@@ -75,18 +98,29 @@ export type RoundCountAggregateOutputType = {
 export type RoundAvgAggregateInputType = {
   number?: true
   attempt?: true
+  extensions?: true
+  epoch?: true
+  slot?: true
 }
 
 export type RoundSumAggregateInputType = {
   number?: true
   attempt?: true
+  extensions?: true
+  epoch?: true
+  slot?: true
 }
 
 export type RoundMinAggregateInputType = {
   planId?: true
   number?: true
   state?: true
+  phase?: true
   attempt?: true
+  extensions?: true
+  epoch?: true
+  slot?: true
+  sum?: true
   trainerState?: true
   stateHash?: true
   openedAt?: true
@@ -97,7 +131,12 @@ export type RoundMaxAggregateInputType = {
   planId?: true
   number?: true
   state?: true
+  phase?: true
   attempt?: true
+  extensions?: true
+  epoch?: true
+  slot?: true
+  sum?: true
   trainerState?: true
   stateHash?: true
   openedAt?: true
@@ -108,7 +147,14 @@ export type RoundCountAggregateInputType = {
   planId?: true
   number?: true
   state?: true
+  phase?: true
   attempt?: true
+  extensions?: true
+  epoch?: true
+  slot?: true
+  members?: true
+  survivors?: true
+  sum?: true
   trainerState?: true
   stateHash?: true
   contributors?: true
@@ -207,7 +253,14 @@ export type RoundGroupByOutputType = {
   planId: string
   number: number
   state: string
+  phase: string
   attempt: number
+  extensions: number
+  epoch: number
+  slot: number
+  members: string[]
+  survivors: string[]
+  sum: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors: string[]
@@ -242,7 +295,14 @@ export type RoundWhereInput = {
   planId?: Prisma.StringFilter<"Round"> | string
   number?: Prisma.IntFilter<"Round"> | number
   state?: Prisma.StringFilter<"Round"> | string
+  phase?: Prisma.StringFilter<"Round"> | string
   attempt?: Prisma.IntFilter<"Round"> | number
+  extensions?: Prisma.IntFilter<"Round"> | number
+  epoch?: Prisma.IntFilter<"Round"> | number
+  slot?: Prisma.IntFilter<"Round"> | number
+  members?: Prisma.StringNullableListFilter<"Round">
+  survivors?: Prisma.StringNullableListFilter<"Round">
+  sum?: Prisma.BytesNullableFilter<"Round"> | runtime.Bytes | null
   trainerState?: Prisma.StringFilter<"Round"> | string
   stateHash?: Prisma.StringFilter<"Round"> | string
   contributors?: Prisma.StringNullableListFilter<"Round">
@@ -255,7 +315,14 @@ export type RoundOrderByWithRelationInput = {
   planId?: Prisma.SortOrder
   number?: Prisma.SortOrder
   state?: Prisma.SortOrder
+  phase?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
+  members?: Prisma.SortOrder
+  survivors?: Prisma.SortOrder
+  sum?: Prisma.SortOrderInput | Prisma.SortOrder
   trainerState?: Prisma.SortOrder
   stateHash?: Prisma.SortOrder
   contributors?: Prisma.SortOrder
@@ -272,7 +339,14 @@ export type RoundWhereUniqueInput = Prisma.AtLeast<{
   planId?: Prisma.StringFilter<"Round"> | string
   number?: Prisma.IntFilter<"Round"> | number
   state?: Prisma.StringFilter<"Round"> | string
+  phase?: Prisma.StringFilter<"Round"> | string
   attempt?: Prisma.IntFilter<"Round"> | number
+  extensions?: Prisma.IntFilter<"Round"> | number
+  epoch?: Prisma.IntFilter<"Round"> | number
+  slot?: Prisma.IntFilter<"Round"> | number
+  members?: Prisma.StringNullableListFilter<"Round">
+  survivors?: Prisma.StringNullableListFilter<"Round">
+  sum?: Prisma.BytesNullableFilter<"Round"> | runtime.Bytes | null
   trainerState?: Prisma.StringFilter<"Round"> | string
   stateHash?: Prisma.StringFilter<"Round"> | string
   contributors?: Prisma.StringNullableListFilter<"Round">
@@ -285,7 +359,14 @@ export type RoundOrderByWithAggregationInput = {
   planId?: Prisma.SortOrder
   number?: Prisma.SortOrder
   state?: Prisma.SortOrder
+  phase?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
+  members?: Prisma.SortOrder
+  survivors?: Prisma.SortOrder
+  sum?: Prisma.SortOrderInput | Prisma.SortOrder
   trainerState?: Prisma.SortOrder
   stateHash?: Prisma.SortOrder
   contributors?: Prisma.SortOrder
@@ -305,7 +386,14 @@ export type RoundScalarWhereWithAggregatesInput = {
   planId?: Prisma.StringWithAggregatesFilter<"Round"> | string
   number?: Prisma.IntWithAggregatesFilter<"Round"> | number
   state?: Prisma.StringWithAggregatesFilter<"Round"> | string
+  phase?: Prisma.StringWithAggregatesFilter<"Round"> | string
   attempt?: Prisma.IntWithAggregatesFilter<"Round"> | number
+  extensions?: Prisma.IntWithAggregatesFilter<"Round"> | number
+  epoch?: Prisma.IntWithAggregatesFilter<"Round"> | number
+  slot?: Prisma.IntWithAggregatesFilter<"Round"> | number
+  members?: Prisma.StringNullableListFilter<"Round">
+  survivors?: Prisma.StringNullableListFilter<"Round">
+  sum?: Prisma.BytesNullableWithAggregatesFilter<"Round"> | runtime.Bytes | null
   trainerState?: Prisma.StringWithAggregatesFilter<"Round"> | string
   stateHash?: Prisma.StringWithAggregatesFilter<"Round"> | string
   contributors?: Prisma.StringNullableListFilter<"Round">
@@ -316,7 +404,14 @@ export type RoundScalarWhereWithAggregatesInput = {
 export type RoundCreateInput = {
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -329,7 +424,14 @@ export type RoundUncheckedCreateInput = {
   planId: string
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -340,7 +442,14 @@ export type RoundUncheckedCreateInput = {
 export type RoundUpdateInput = {
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -353,7 +462,14 @@ export type RoundUncheckedUpdateInput = {
   planId?: Prisma.StringFieldUpdateOperationsInput | string
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -365,7 +481,14 @@ export type RoundCreateManyInput = {
   planId: string
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -376,7 +499,14 @@ export type RoundCreateManyInput = {
 export type RoundUpdateManyMutationInput = {
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -388,7 +518,14 @@ export type RoundUncheckedUpdateManyInput = {
   planId?: Prisma.StringFieldUpdateOperationsInput | string
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -423,7 +560,14 @@ export type RoundCountOrderByAggregateInput = {
   planId?: Prisma.SortOrder
   number?: Prisma.SortOrder
   state?: Prisma.SortOrder
+  phase?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
+  members?: Prisma.SortOrder
+  survivors?: Prisma.SortOrder
+  sum?: Prisma.SortOrder
   trainerState?: Prisma.SortOrder
   stateHash?: Prisma.SortOrder
   contributors?: Prisma.SortOrder
@@ -434,13 +578,21 @@ export type RoundCountOrderByAggregateInput = {
 export type RoundAvgOrderByAggregateInput = {
   number?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
 }
 
 export type RoundMaxOrderByAggregateInput = {
   planId?: Prisma.SortOrder
   number?: Prisma.SortOrder
   state?: Prisma.SortOrder
+  phase?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
+  sum?: Prisma.SortOrder
   trainerState?: Prisma.SortOrder
   stateHash?: Prisma.SortOrder
   openedAt?: Prisma.SortOrder
@@ -451,7 +603,12 @@ export type RoundMinOrderByAggregateInput = {
   planId?: Prisma.SortOrder
   number?: Prisma.SortOrder
   state?: Prisma.SortOrder
+  phase?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
+  sum?: Prisma.SortOrder
   trainerState?: Prisma.SortOrder
   stateHash?: Prisma.SortOrder
   openedAt?: Prisma.SortOrder
@@ -461,6 +618,9 @@ export type RoundMinOrderByAggregateInput = {
 export type RoundSumOrderByAggregateInput = {
   number?: Prisma.SortOrder
   attempt?: Prisma.SortOrder
+  extensions?: Prisma.SortOrder
+  epoch?: Prisma.SortOrder
+  slot?: Prisma.SortOrder
 }
 
 export type RoundCreateNestedManyWithoutPlanInput = {
@@ -505,8 +665,30 @@ export type RoundUncheckedUpdateManyWithoutPlanNestedInput = {
   deleteMany?: Prisma.RoundScalarWhereInput | Prisma.RoundScalarWhereInput[]
 }
 
+export type RoundCreatemembersInput = {
+  set: string[]
+}
+
+export type RoundCreatesurvivorsInput = {
+  set: string[]
+}
+
 export type RoundCreatecontributorsInput = {
   set: string[]
+}
+
+export type RoundUpdatemembersInput = {
+  set?: string[]
+  push?: string | string[]
+}
+
+export type RoundUpdatesurvivorsInput = {
+  set?: string[]
+  push?: string | string[]
+}
+
+export type NullableBytesFieldUpdateOperationsInput = {
+  set?: runtime.Bytes | null
 }
 
 export type RoundUpdatecontributorsInput = {
@@ -517,7 +699,14 @@ export type RoundUpdatecontributorsInput = {
 export type RoundCreateWithoutPlanInput = {
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -528,7 +717,14 @@ export type RoundCreateWithoutPlanInput = {
 export type RoundUncheckedCreateWithoutPlanInput = {
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -569,7 +765,14 @@ export type RoundScalarWhereInput = {
   planId?: Prisma.StringFilter<"Round"> | string
   number?: Prisma.IntFilter<"Round"> | number
   state?: Prisma.StringFilter<"Round"> | string
+  phase?: Prisma.StringFilter<"Round"> | string
   attempt?: Prisma.IntFilter<"Round"> | number
+  extensions?: Prisma.IntFilter<"Round"> | number
+  epoch?: Prisma.IntFilter<"Round"> | number
+  slot?: Prisma.IntFilter<"Round"> | number
+  members?: Prisma.StringNullableListFilter<"Round">
+  survivors?: Prisma.StringNullableListFilter<"Round">
+  sum?: Prisma.BytesNullableFilter<"Round"> | runtime.Bytes | null
   trainerState?: Prisma.StringFilter<"Round"> | string
   stateHash?: Prisma.StringFilter<"Round"> | string
   contributors?: Prisma.StringNullableListFilter<"Round">
@@ -580,7 +783,14 @@ export type RoundScalarWhereInput = {
 export type RoundCreateManyPlanInput = {
   number: number
   state: string
+  phase?: string
   attempt?: number
+  extensions?: number
+  epoch?: number
+  slot?: number
+  members?: Prisma.RoundCreatemembersInput | string[]
+  survivors?: Prisma.RoundCreatesurvivorsInput | string[]
+  sum?: runtime.Bytes | null
   trainerState: string
   stateHash: string
   contributors?: Prisma.RoundCreatecontributorsInput | string[]
@@ -591,7 +801,14 @@ export type RoundCreateManyPlanInput = {
 export type RoundUpdateWithoutPlanInput = {
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -602,7 +819,14 @@ export type RoundUpdateWithoutPlanInput = {
 export type RoundUncheckedUpdateWithoutPlanInput = {
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -613,7 +837,14 @@ export type RoundUncheckedUpdateWithoutPlanInput = {
 export type RoundUncheckedUpdateManyWithoutPlanInput = {
   number?: Prisma.IntFieldUpdateOperationsInput | number
   state?: Prisma.StringFieldUpdateOperationsInput | string
+  phase?: Prisma.StringFieldUpdateOperationsInput | string
   attempt?: Prisma.IntFieldUpdateOperationsInput | number
+  extensions?: Prisma.IntFieldUpdateOperationsInput | number
+  epoch?: Prisma.IntFieldUpdateOperationsInput | number
+  slot?: Prisma.IntFieldUpdateOperationsInput | number
+  members?: Prisma.RoundUpdatemembersInput | string[]
+  survivors?: Prisma.RoundUpdatesurvivorsInput | string[]
+  sum?: Prisma.NullableBytesFieldUpdateOperationsInput | runtime.Bytes | null
   trainerState?: Prisma.StringFieldUpdateOperationsInput | string
   stateHash?: Prisma.StringFieldUpdateOperationsInput | string
   contributors?: Prisma.RoundUpdatecontributorsInput | string[]
@@ -627,7 +858,14 @@ export type RoundSelect<ExtArgs extends runtime.Types.Extensions.InternalArgs = 
   planId?: boolean
   number?: boolean
   state?: boolean
+  phase?: boolean
   attempt?: boolean
+  extensions?: boolean
+  epoch?: boolean
+  slot?: boolean
+  members?: boolean
+  survivors?: boolean
+  sum?: boolean
   trainerState?: boolean
   stateHash?: boolean
   contributors?: boolean
@@ -640,7 +878,14 @@ export type RoundSelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensi
   planId?: boolean
   number?: boolean
   state?: boolean
+  phase?: boolean
   attempt?: boolean
+  extensions?: boolean
+  epoch?: boolean
+  slot?: boolean
+  members?: boolean
+  survivors?: boolean
+  sum?: boolean
   trainerState?: boolean
   stateHash?: boolean
   contributors?: boolean
@@ -653,7 +898,14 @@ export type RoundSelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensi
   planId?: boolean
   number?: boolean
   state?: boolean
+  phase?: boolean
   attempt?: boolean
+  extensions?: boolean
+  epoch?: boolean
+  slot?: boolean
+  members?: boolean
+  survivors?: boolean
+  sum?: boolean
   trainerState?: boolean
   stateHash?: boolean
   contributors?: boolean
@@ -666,7 +918,14 @@ export type RoundSelectScalar = {
   planId?: boolean
   number?: boolean
   state?: boolean
+  phase?: boolean
   attempt?: boolean
+  extensions?: boolean
+  epoch?: boolean
+  slot?: boolean
+  members?: boolean
+  survivors?: boolean
+  sum?: boolean
   trainerState?: boolean
   stateHash?: boolean
   contributors?: boolean
@@ -674,7 +933,7 @@ export type RoundSelectScalar = {
   closedAt?: boolean
 }
 
-export type RoundOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"planId" | "number" | "state" | "attempt" | "trainerState" | "stateHash" | "contributors" | "openedAt" | "closedAt", ExtArgs["result"]["round"]>
+export type RoundOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"planId" | "number" | "state" | "phase" | "attempt" | "extensions" | "epoch" | "slot" | "members" | "survivors" | "sum" | "trainerState" | "stateHash" | "contributors" | "openedAt" | "closedAt", ExtArgs["result"]["round"]>
 export type RoundInclude<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   plan?: boolean | Prisma.PlanDefaultArgs<ExtArgs>
 }
@@ -701,9 +960,35 @@ export type $RoundPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs 
      */
     state: string
     /**
-     * How often the round was re-opened below quorum, starting at 0; only grows.
+     * What the open round waits for: setup (its epoch) | inputs | agreement | reveal; forward only within an attempt.
+     */
+    phase: string
+    /**
+     * How often the round was re-opened, starting at 0; only grows. Under masks each attempt starts from nothing.
      */
     attempt: number
+    /**
+     * How often the deadline for unmasking was extended, starting at 0; only grows.
+     */
+    extensions: number
+    /**
+     * Epoch and slot whose masks the attempt uses; 0 and 0 in a plain round. A slot never serves a second attempt.
+     */
+    epoch: number
+    slot: number
+    /**
+     * Sites whose masks are in the attempt, in roster order; written when its inputs open.
+     */
+    members: string[]
+    /**
+     * Members whose masked input is in the sum, in roster order; written once in an attempt.
+     */
+    survivors: string[]
+    /**
+     * Sum of a masked round 0, encoded as a histogram: later rounds need it and no message shows it; else null. Written
+     * once, at closing.
+     */
+    sum: runtime.Bytes | null
     /**
      * The trainer's state before this round, JSON text with exact binary64 numbers; immutable.
      */
@@ -1151,7 +1436,14 @@ export interface RoundFieldRefs {
   readonly planId: Prisma.FieldRef<"Round", 'String'>
   readonly number: Prisma.FieldRef<"Round", 'Int'>
   readonly state: Prisma.FieldRef<"Round", 'String'>
+  readonly phase: Prisma.FieldRef<"Round", 'String'>
   readonly attempt: Prisma.FieldRef<"Round", 'Int'>
+  readonly extensions: Prisma.FieldRef<"Round", 'Int'>
+  readonly epoch: Prisma.FieldRef<"Round", 'Int'>
+  readonly slot: Prisma.FieldRef<"Round", 'Int'>
+  readonly members: Prisma.FieldRef<"Round", 'String[]'>
+  readonly survivors: Prisma.FieldRef<"Round", 'String[]'>
+  readonly sum: Prisma.FieldRef<"Round", 'Bytes'>
   readonly trainerState: Prisma.FieldRef<"Round", 'String'>
   readonly stateHash: Prisma.FieldRef<"Round", 'String'>
   readonly contributors: Prisma.FieldRef<"Round", 'String[]'>

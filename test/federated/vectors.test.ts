@@ -2,7 +2,7 @@
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from '@jest/globals';
 import { openCourse } from '../../federated/aggregator/course.ts';
-import { histogramOf } from '../../federated/aggregator/sums.ts';
+import { histogramOf } from '../../federated/aggregator/vectors.ts';
 import { canonicalBytes } from '../../federated/protocol/canonical.ts';
 import { UpdateSchema } from '../../federated/protocol/generated/veilrisk_pb.js';
 import { encodeHistogram } from '../../federated/protocol/histogram.ts';

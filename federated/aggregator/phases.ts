@@ -1,0 +1,93 @@
+/**
+ * The steps inside an attempt at a masked round: keys -> shares -> inputs -> agreement -> reveal. What comes out of the
+ * last is closed by rounds.ts like any other sum.
+ */
+
+import type { Board } from './board.ts';
+import { commitStep } from './commit.ts';
+import type { Desk } from './desk.ts';
+import { membersFor } from './epochs.ts';
+import { attemptAgain, noteOpening, type Opening, openedEntries, storeOpening } from './opening.ts';
+import type { EpochRow, RoundPhase } from './store/plans.ts';
+
+/** Fixes the list of keys: every site is sent the same. */
+export async function closeKeys(desk: Desk, board: Board, token: number, advertisers: string[]): Promise<boolean> {
+  const { epoch } = board;
+  if (epoch === undefined) return false;
+  return commitStep(desk, board, token, {
+    rows: (tx) =>
+      tx.query(`UPDATE epochs SET phase = 'shares', advertisers = $3 WHERE plan_id = $1 AND number = $2`, [
+        ...[board.plan.id, epoch.number, advertisers],
+      ]),
+    board: () => Object.assign(epoch, { phase: 'shares', advertisers }),
+    events: phaseEvents(board, 'shares'),
+  });
+}
+
+/** The epoch is ready, and the inputs of the round that waited for it open in the same step. */
+export async function closeShares(desk: Desk, board: Board, token: number, holders: string[]): Promise<boolean> {
+  const { epoch, current: round } = board;
+  if (epoch === undefined || round === undefined) return false;
+  const ready: EpochRow = { ...epoch, phase: 'ready', holders };
+  board.epochs[board.epochs.length - 1] = ready;
+  const members = membersFor(desk, board, round.number);
+  board.epochs[board.epochs.length - 1] = epoch;
+  // Somebody restarted in the last moment.
+  if (members.length < board.course.plan.quorum) return attemptAgain(desk, board, token, members.length);
+  const opening: Opening = { phase: 'inputs', epoch: epoch.number, slot: epoch.nextSlot, members };
+  return commitStep(desk, board, token, {
+    rows: async (tx) => {
+      await tx.query(`UPDATE epochs SET phase = 'ready', holders = $3 WHERE plan_id = $1 AND number = $2`, [
+        ...[board.plan.id, epoch.number, holders],
+      ]);
+      await storeOpening(tx, board.plan.id, opening);
+      await tx.query(
+        `UPDATE rounds SET phase = 'inputs', epoch = $3, slot = $4, members = $5 WHERE plan_id = $1 AND number = $2`,
+        [board.plan.id, round.number, opening.epoch, opening.slot, members],
+      );
+    },
+    entries: openedEntries(board, round, opening),
+    board: () => {
+      Object.assign(epoch, { phase: 'ready', holders });
+      noteOpening(board, opening);
+      Object.assign(round, { phase: 'inputs', epoch: opening.epoch, slot: opening.slot, members });
+    },
+    events: phaseEvents(board, 'inputs'),
+  });
+}
+
+/** Fixes who is in the sum. */
+export async function closeInputs(desk: Desk, board: Board, token: number): Promise<boolean> {
+  const survivors = desk.sums.of(board)?.closeInputs(board.course.plan.quorum);
+  return survivors !== undefined && toPhase(desk, board, token, 'agreement', survivors);
+}
+
+export async function closeAgreement(desk: Desk, board: Board, token: number): Promise<boolean> {
+  return toPhase(desk, board, token, 'reveal', board.current?.survivors ?? []);
+}
+
+async function toPhase(
+  desk: Desk,
+  board: Board,
+  token: number,
+  phase: RoundPhase,
+  survivors: readonly string[],
+): Promise<boolean> {
+  const round = board.current;
+  if (round === undefined) return false;
+  return commitStep(desk, board, token, {
+    rows: (tx) =>
+      tx.query({
+        name: 'to-phase',
+        text: 'UPDATE rounds SET phase = $3, survivors = $4 WHERE plan_id = $1 AND number = $2',
+        values: [board.plan.id, round.number, phase, survivors],
+      }),
+    board: () => Object.assign(round, { phase, survivors }),
+    events: phaseEvents(board, phase),
+  });
+}
+
+export function phaseEvents(board: Board, phase: string) {
+  const { id: plan, round } = board.plan;
+  return [{ event: 'phase' as const, plan, round, attempt: board.current?.attempt ?? 0, phase }];
+}

@@ -1,0 +1,81 @@
+/**
+ * LISTEN and NOTIFY: how processes on one database tell each other that a plan or a connection changed.
+ *
+ * A payload is the name of the sending process, a space, and the plan's id ("*" for connections of sites). Limit: while
+ * the listening connection is down nothing is heard; its return is reported like news of everything, and whoever
+ * depends on the news also polls.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type pg from 'pg';
+import { connect } from '../../../src/database/connection.ts';
+import type { Log } from '../../../src/log.ts';
+
+export const CHANNEL = 'veilrisk_aggregator';
+/** In the place of a plan: sites came or went. */
+export const PRESENCE = '*';
+const PAUSE_MS = 500;
+/** A connection that swallows everything looks like silence; it is asked now and then. */
+const PROBE_MS = 5_000;
+
+export interface News {
+  /** A plan another process changed. */
+  plan(planId: string): void;
+  presence(): void;
+  /** Anything may have changed: the connection is new. */
+  everything(): void;
+}
+
+export class Notifications {
+  readonly #ended = new AbortController();
+  readonly #listening: Promise<void>;
+  #client: pg.Client | undefined;
+
+  /** @param process name of this process, whose own notices are not news. */
+  constructor(url: string, process: string, news: News, log: Log) {
+    this.#listening = this.#listen(url, process, news, log);
+  }
+
+  async close(): Promise<void> {
+    this.#ended.abort();
+    await this.#client?.end().catch(() => {});
+    await this.#listening;
+  }
+
+  async #listen(url: string, process: string, news: News, log: Log): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      try {
+        const client = await connect(url);
+        this.#client = client;
+        if (signal.aborted) {
+          await client.end();
+          return;
+        }
+        const lost = Promise.withResolvers<void>();
+        client.on('error', () => lost.resolve());
+        client.on('end', () => lost.resolve());
+        client.on('notification', ({ payload = '' }) => {
+          const [sender, what] = payload.split(' ', 2);
+          if (sender === process) return;
+          if (what === PRESENCE) news.presence();
+          else news.plan(what);
+        });
+        await client.query(`LISTEN ${CHANNEL}`);
+        news.everything();
+        const probe = setInterval(() => client.query('SELECT 1').catch(() => lost.resolve()), PROBE_MS);
+        await lost.promise;
+        clearInterval(probe);
+        await client.end().catch(() => {});
+      } catch (error) {
+        log.warn({ err: error }, 'cannot listen to the database; trying again');
+      }
+      await sleep(PAUSE_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+}
+
+/** Tells the other processes, when the transaction commits. */
+export async function notify(tx: Pick<pg.ClientBase, 'query'>, process: string, what: string): Promise<void> {
+  await tx.query({ name: 'notify', text: 'SELECT pg_notify($1, $2)', values: [CHANNEL, `${process} ${what}`] });
+}
