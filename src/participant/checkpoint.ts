@@ -19,6 +19,7 @@ export async function sendCheckpoint(session: Session): Promise<void> {
     let oldSize = session.cosigned.size;
     for (let attempt = 0; attempt < TRIES; attempt++) {
       const head = await port.logs.ownHead(oldSize);
+      if (oldSize > 0 && Number(head.checkpoint.split('\n', 2)[1]) === oldSize) return;
       const messageId = `checkpoint/${session.incarnation}/${session.cosigned.sent++}`;
       const request = party.seal('checkpoint', messageId, { head, verifierKey: port.logs.verifierKey });
       const reply = await connection.federation.addCheckpoint(request, { timeoutMs: CALL_TIMEOUT_MS });

@@ -11,7 +11,7 @@ import { setTimeout } from 'node:timers/promises';
 import pRetry, { AbortError } from 'p-retry';
 import { Party } from '../../federated/protocol/envelope.ts';
 import { fromConnectError } from '../../federated/protocol/failure.ts';
-import type { PlanOffer, Task } from '../../federated/protocol/generated/veilrisk_pb.js';
+import type { LogHead, PlanOffer, Task } from '../../federated/protocol/generated/veilrisk_pb.js';
 import type { IdentityKey } from '../../federated/protocol/identity.ts';
 import type { Roster } from '../../federated/protocol/roster.ts';
 import { connect } from '../../federated/protocol/transport.ts';
@@ -19,7 +19,7 @@ import { FederationError, type FederationErrorCode, VeilriskError } from '../err
 import type { Log } from '../log.ts';
 import { type RandomSource, systemRandom } from '../random.ts';
 import { sendCheckpoint } from './checkpoint.ts';
-import type { ParticipantPort } from './port.ts';
+import type { ParticipantPort, SeenLog } from './port.ts';
 import { openProposal, type Session } from './session.ts';
 import { acceptShares, agree, makeKeys, reveal, sealShares } from './sumTasks.ts';
 import { answerOffer, doRound, endPlan } from './tasks.ts';
@@ -30,6 +30,8 @@ const LONGEST_PAUSE_MS = 10_000;
 /** Silence after which a connection counts as lost, beyond what the aggregator promised. */
 const GRACE_MS = 10_000;
 const FIRST_MESSAGE_MS = 15_000;
+/** The node's own log is sent at most this often while it grows, besides at the start and after plans. */
+const CHECKPOINT_MS = 60_000;
 /** How often a plan that waits for a person is looked at. */
 const DECISION_MS = 1_000;
 
@@ -105,6 +107,17 @@ async function session(options: ParticipantOptions, shared: Shared): Promise<voi
   });
   let failure: unknown;
   let checkpoint: Promise<void> | undefined;
+  let checkpointAt = 0;
+  let seeing: Promise<unknown> = Promise.resolve();
+  /** In the order of the stream, whatever queue the task is in: each proof starts where the one before it ended. */
+  const see = (head: LogHead | undefined): Promise<SeenLog> | undefined => {
+    const { logs } = port;
+    if (head === undefined || logs === undefined) return undefined;
+    const seen = seeing.then(() => logs.witness(head));
+    // Its task fails of it.
+    seeing = seen.catch(() => {});
+    return seen;
+  };
   let watchdog = globalThis.setTimeout(() => lost.abort(), FIRST_MESSAGE_MS);
   try {
     const messageId = `listen/${randomUUID()}`;
@@ -114,8 +127,9 @@ async function session(options: ParticipantOptions, shared: Shared): Promise<voi
     for await (const envelope of connection.federation.tasks(listen, { signal: ended })) {
       const { message } = party.open('task', envelope, `${messageId}/${sequence++}`);
       if (message.task.case === 'heartbeat') {
-        if (sequence === 1) {
-          log.info({ site: options.site }, 'connected to the aggregator');
+        if (sequence === 1) log.info({ site: options.site }, 'connected to the aggregator');
+        if (sequence === 1 || performance.now() - checkpointAt >= CHECKPOINT_MS) {
+          checkpointAt = performance.now();
           checkpoint = sendCheckpoint(current);
         }
         clearTimeout(watchdog);
@@ -123,7 +137,8 @@ async function session(options: ParticipantOptions, shared: Shared): Promise<voi
         continue;
       }
       // The tasks of a plan in their order; those of another do not wait for a long pass over the records.
-      work.add(queueOf(message), () => perform(current, message, work));
+      const seen = see(message.log);
+      work.add(queueOf(message), async () => perform(current, message, work, await seen));
     }
   } catch (error) {
     failure ??= error;
@@ -143,7 +158,8 @@ async function session(options: ParticipantOptions, shared: Shared): Promise<voi
   log.warn({ code: error.code, where: error.where }, error.message);
 }
 
-async function perform(session: Session, { task, log }: Task, work: Work): Promise<void> {
+/** @param seen the aggregator's log as the task brought it, verified. */
+async function perform(session: Session, { task }: Task, work: Work, seen: SeenLog | undefined): Promise<void> {
   switch (task.case) {
     case 'offer': {
       const offer = task.value;
@@ -159,13 +175,13 @@ async function perform(session: Session, { task, log }: Task, work: Work): Promi
     case 'epoch':
       return acceptShares(session, task.value);
     case 'round':
-      return doRound(session, task.value, log);
+      return doRound(session, task.value, seen);
     case 'agreement':
       return agree(session, task.value);
     case 'reveal':
       return reveal(session, task.value);
     case 'ended':
-      await endPlan(session, task.value);
+      await endPlan(session, task.value, seen);
       return sendCheckpoint(session);
     default:
       // A newer aggregator may send kinds we do not know; they are not ours to do.

@@ -47,16 +47,22 @@ export interface SumRelease {
 /** A checkpoint and its proof, as on the wire. */
 export type Head = Pick<LogHead, 'checkpoint' | 'oldSize' | 'proof'>;
 
+/** A head that was accepted: the cosignature line, and 32 bytes that name it, SHA-256 of "size\nroot\n". */
+export interface SeenLog {
+  /** Empty for a head that is older than the newest accepted one. */
+  readonly cosignature: string;
+  readonly logHead: Uint8Array;
+}
+
 /** The two logs: the aggregator's, which this node watches, and its own, which the aggregator cosigns. */
 export interface LogWitness {
   /** Size of the aggregator's log this node has accepted last, 0 for none. */
   size(): Promise<number>;
   /**
    * Accepts a head of the aggregator's log that is consistent with all it accepted before. Must be idempotent.
-   * @returns the cosignature line, and 32 bytes that name the head: SHA-256 of "size\nroot\n".
    * @throws FederationError LOG_INCONSISTENT, with evidence kept.
    */
-  witness(head: Head): Promise<{ cosignature: string; logHead: Uint8Array }>;
+  witness(head: Head): Promise<SeenLog>;
   /** Verifier key of the node's own log (C2SP signed-note). */
   readonly verifierKey: string;
   /** The own newest checkpoint with the proof from `oldSize`. */

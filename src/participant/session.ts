@@ -43,8 +43,6 @@ export interface KnownPlan {
   readonly course: Course;
   /** Keys and masked inputs; mode `sum` only. */
   readonly sums: PlanSums | null;
-  /** Whether the aggregator has shown its log with a round of this plan. */
-  hasSeenLog: boolean;
 }
 
 /** Safe to repeat: the aggregator has gone on, and the next task says what is wanted now. */
@@ -104,7 +102,7 @@ export function openProposal(session: Session, proposal: PlanOffer['proposal']):
 export function planKnownAs({ party, random }: Pick<Session, 'party' | 'random'>, course: Course): KnownPlan {
   const { plan, planHash, contract } = course;
   const sums = plan.mode === 'sum' ? new PlanSums(plan, planHash, party, random) : null;
-  return { plan, planHash, contract, course, sums, hasSeenLog: false };
+  return { plan, planHash, contract, course, sums };
 }
 
 /**

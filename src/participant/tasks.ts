@@ -22,7 +22,7 @@ import {
 } from '../errors.ts';
 import type { CourseWeights } from '../learning/course.ts';
 import type { AdditiveModel } from '../learning/site.ts';
-import type { Head, PlanVerdict, ReleaseTask } from './port.ts';
+import type { PlanVerdict, ReleaseTask, SeenLog } from './port.ts';
 import { CALL_TIMEOUT_MS, type KnownPlan, knownPlan, openProposal, type Session, unlessLate } from './session.ts';
 import type { OpenSum, PlanSums } from './sums.ts';
 
@@ -56,8 +56,8 @@ async function sendAnswer(session: Session, { plan, planHash: hash }: KnownPlan,
   session.log.info({ plan: plan.id, accepted: verdict.accepted, isTaken }, 'plan answered');
 }
 
-/** Releases and sends what a round asks for, or a signed refusal. @param head of the aggregator's log, with the task. */
-export async function doRound(session: Session, task: RoundTask, head: Head | undefined): Promise<void> {
+/** Releases and sends what a round asks for, or a signed refusal. @param seen the aggregator's log, with the task. */
+export async function doRound(session: Session, task: RoundTask, seen: SeenLog | undefined): Promise<void> {
   const known = await knownPlan(session, task.planId, task.planHash);
   const { plan, course } = known;
   const weights = { intercept: task.intercept, flat: decodeWeights(task.weights) };
@@ -71,12 +71,12 @@ export async function doRound(session: Session, task: RoundTask, head: Head | un
       where: `round ${round}`,
     });
   }
+  const log = requireLog(session, seen);
   const sums = sumsOf(known, task);
   const release = releaseTask(known, task, weights);
   let outcome: Outcome;
   let cosignature = '';
   try {
-    const log = await witness(session, known, head);
     if (sums === null) {
       cosignature = log.cosignature;
       outcome = plainOf(await session.port.release(release), course.dimension(round));
@@ -119,22 +119,11 @@ function releaseTask({ plan, planHash, contract }: KnownPlan, task: RoundTask, w
   return { plan, planHash, contract, round, attempt, weights, model, stateHash: hash };
 }
 
-interface SeenLog {
-  readonly cosignature: string;
-  readonly logHead: Uint8Array;
-}
-
-/** Accepts the log the task came with. A log that was shown once is shown with every round of a plan of mode `sum`. */
-async function witness({ port }: Session, known: KnownPlan, head: Head | undefined): Promise<SeenLog> {
-  if (head !== undefined && port.logs !== undefined) {
-    const seen = await port.logs.witness(head);
-    known.hasSeenLog = true;
-    return seen;
-  }
-  if (known.hasSeenLog && known.sums !== null) {
-    throw new FederationError('LOG_INCONSISTENT', 'The aggregator no longer shows its log.', { where: known.plan.id });
-  }
-  return { cosignature: '', logHead: new Uint8Array(32) };
+/** Where logs are watched, no round goes without: sites that are shown none could not find out that they differ. */
+function requireLog({ port }: Session, seen: SeenLog | undefined): SeenLog {
+  if (seen !== undefined) return seen;
+  if (port.logs === undefined) return { cosignature: '', logHead: new Uint8Array(32) };
+  throw new FederationError('LOG_INCONSISTENT', 'The aggregator does not show its log with a round.', { where: 'log' });
 }
 
 function openSum({ course }: KnownPlan, sums: PlanSums, task: RoundTask, log: SeenLog): OpenSum {
@@ -161,7 +150,7 @@ function maskedOf({ histogram, releaseId }: Released, sum: OpenSum): Outcome {
 }
 
 /** Adopts the model of a completed plan, tells the port, and tells the aggregator that we know. */
-export async function endPlan(session: Session, ended: PlanEnded): Promise<void> {
+export async function endPlan(session: Session, ended: PlanEnded, seen?: SeenLog): Promise<void> {
   const { planId, planHash: hash, state, reason } = ended;
   if (state !== 'completed' && state !== 'aborted') {
     throw new FederationError('MESSAGE_MALFORMED', 'The plan ended in an unknown state.', { where: 'state' });
@@ -178,7 +167,9 @@ export async function endPlan(session: Session, ended: PlanEnded): Promise<void>
   session.plans.get(planId)?.sums?.close();
   session.plans.delete(planId);
   const messageId = `acknowledge/${hash}`;
-  const envelope = session.party.seal('acknowledge', messageId, { planId, planHash: hash });
+  const envelope = session.party.seal('acknowledge', messageId, {
+    ...{ planId, planHash: hash, cosignature: seen?.cosignature ?? '' },
+  });
   const reply = await session.connection.federation.acknowledge(envelope, { timeoutMs: CALL_TIMEOUT_MS });
   session.party.open('acknowledged', reply, messageId);
   session.log.info({ plan: planId, state }, 'plan ended');
