@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { decideProposal, decideRound, MAX_REOPENINGS } from '../../federated/aggregator/decide.ts';
+import { decideProposal, decideStep, MAX_REOPENINGS } from '../../federated/aggregator/decide.ts';
 import { parseCanonical } from '../../federated/protocol/canonical.ts';
 import { signedBytes } from '../../federated/protocol/envelope.ts';
 import { decodeHistogram, encodeHistogram, MAX_COORDINATE } from '../../federated/protocol/histogram.ts';
@@ -173,14 +173,17 @@ describe('decisions', () => {
 
   test('a round closes only with a quorum, and ends after finitely many re-openings', () => {
     fc.assert(
-      fc.property(count, count, count, fc.integer({ min: 1, max: 10 }), (contributed, refused, awaited, quorum) => {
-        const facts = { accepted: contributed + refused + awaited, contributed, refused, awaited, quorum };
+      fc.property(count, count, count, fc.integer({ min: 1, max: 10 }), (arrived, awaited, silent, needed) => {
+        const facts = { arrived, needed, awaited, possible: arrived + awaited + silent };
         const decisions = Array.from({ length: MAX_REOPENINGS + 1 }, (_, reopenings) =>
-          decideRound({ ...facts, deadlineOver: true, reopenings }),
+          decideStep({ ...facts, deadlineOver: true, reopenings }),
         );
         expect(['close', 'abort']).toContain(decisions.at(-1));
-        expect(decisions.includes('close')).toBe(contributed >= quorum);
-        expect(decideRound({ ...facts, deadlineOver: false, reopenings: 0 })).not.toBe('reopen');
+        expect(decisions.includes('close')).toBe(arrived >= needed);
+        // Before its deadline a step is given up only when too few are left to make it.
+        const early = decideStep({ ...facts, deadlineOver: false, reopenings: 0 });
+        expect(early === 'again').toBe(facts.possible < needed);
+        expect(early).not.toBe('abort');
       }),
     );
   });
