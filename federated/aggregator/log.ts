@@ -53,7 +53,7 @@ export interface AggregatorLog {
    */
   headFor(site: string, round?: RoundName): Promise<LogHeadInit>;
   /**
-   * A site's cosignature line, from an Update (with its round), Acknowledge or PlanAnswer; empty lines are fine. Stored
+   * A site's cosignature line, from an Update (with its round) or Acknowledge; empty lines are fine. Stored
    * when it verifies for a head that was shown; otherwise logged, and never a reason to refuse the message.
    */
   cosigned(site: string, line: string, round?: RoundName): Promise<void>;

@@ -83,7 +83,6 @@ export async function answer(desk: Desk, opened: Opened<'answer'>, envelope: Sig
     desk.log.info({ plan: planId, site, accepted, code }, 'plan answered');
     await desk.boards.refresh(planId);
   }
-  if (message.cosignature !== '') await desk.journal?.cosigned(site, message.cosignature);
   return { planId };
 }
 

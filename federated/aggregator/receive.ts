@@ -16,6 +16,8 @@ import type { MessagePlace } from './store/messages.ts';
 export interface Incoming extends Omit<MessagePlace, 'attempt'> {
   readonly messageId: string;
   readonly envelope: SignedEnvelope;
+  /** What has to be the same in a repetition; the signed body where this is left out. */
+  readonly content?: Uint8Array;
   readonly refused?: boolean;
   /** The attempt in a message's place; known once the board is. */
   attempt(board: Board): number;
@@ -29,7 +31,7 @@ export interface Incoming extends Omit<MessagePlace, 'attempt'> {
 export async function receive(desk: Desk, incoming: Incoming): Promise<void> {
   const { planId, kind, round, site, messageId, envelope, refused = false } = incoming;
   const board = await desk.boards.find(planId);
-  const bodyDigest = sha256Hex(envelope.body);
+  const bodyDigest = sha256Hex(incoming.content ?? envelope.body);
   const place = () => ({ planId, kind, round, attempt: incoming.attempt(board), site });
   const known = board.step(kind, round, incoming.attempt(board)).get(site);
   if (known !== undefined && known.bodyDigest === bodyDigest && known.messageId === messageId) return;

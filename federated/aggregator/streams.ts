@@ -53,10 +53,13 @@ export async function* streamTasks(
   }
 }
 
+/** Steps between a round's task and its end agree on the head that the round brought. */
+const WITH_HEAD: ReadonlySet<string | undefined> = new Set(['offer', 'round', 'ended']);
+
 /** The log's head travels with the task; all sites of a round are shown the one it was opened with. */
 async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promise<BodyInit<'task'>> {
   const { journal } = desk;
-  if (journal === null) return task;
+  if (journal === null || !WITH_HEAD.has(task.task?.case)) return task;
   const round = task.task?.case === 'round' ? task.task.value : undefined;
   const { planId = '', round: number = 0, attempt = 0 } = round ?? {};
   const name = round === undefined ? undefined : { planId, attempt, round: number };

@@ -5,8 +5,9 @@
  * cause; a dishonest site can spoil a model (PROTOCOL.md, "Threats").
  */
 
+import { toBinary } from '@bufbuild/protobuf';
 import type { Opened } from '../protocol/envelope.ts';
-import type { MaskedInput, SignedEnvelope, Update } from '../protocol/generated/veilrisk_pb.js';
+import { type MaskedInput, type SignedEnvelope, type Update, UpdateSchema } from '../protocol/generated/veilrisk_pb.js';
 import type { Board } from './board.ts';
 import { checkCode, type Desk } from './desk.ts';
 import { checkPlan, epochUnknown, malformed, mismatch, receive, roundClosed } from './receive.ts';
@@ -21,6 +22,8 @@ export async function submit(desk: Desk, opened: Opened<'update'>, envelope: Sig
   let vector: Vector | null = null;
   await receive(desk, {
     ...{ planId, kind: 'update', round, site, messageId, envelope, refused: outcome.case === 'refusal' },
+    // A cosignature has a time of its own and is gone once the log has grown.
+    content: toBinary(UpdateSchema, { ...message, cosignature: '' }),
     attempt: (board) => (board.masked(round) ? message.attempt : 0),
     check: (board) => {
       vector = checkUpdate(board, site, message);

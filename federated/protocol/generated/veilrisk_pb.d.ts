@@ -180,13 +180,6 @@ export declare type PlanAnswer = Message<"veilrisk.federation.v1.PlanAnswer"> & 
    * @generated from field: string reason = 5;
    */
   reason: string;
-
-  /**
-   * As in an update.
-   *
-   * @generated from field: string cosignature = 6;
-   */
-  cosignature: string;
 };
 
 /**
