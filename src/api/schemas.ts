@@ -138,6 +138,20 @@ export const modelsReply = z
         }),
       }),
     ),
+    kept: z
+      .array(
+        z.object({
+          ...{ hash: HASH, status: z.literal('kept'), family: z.enum(['logistic', 'mlp']), contractHash: HASH },
+          keptAt: z.iso.datetime(),
+          planHash: HASH.nullable(),
+          training: z.object({
+            ...{ mode: z.string(), sites: z.int().min(1), rounds: z.int().min(1).nullable() },
+            ...{ epsilon: z.number(), delta: z.number() },
+          }),
+          parameters: z.int().min(1),
+        }),
+      )
+      .meta({ description: 'Models of other families that were trained with this node; it does not score with them.' }),
   })
   .meta({ id: 'ModelsReply', description: 'The champion and its predecessors. Weights are never part of it.' });
 

@@ -14,6 +14,8 @@ import { modelHash, parseScorecard, type Scorecard } from '../learning/scorecard
 import type { ScoreEstimates } from '../learning/scoreEstimate.ts';
 import { flatWeights } from '../learning/site.ts';
 import type { NodeContext } from './context.ts';
+import { isDense, keepModel } from './keptModels.ts';
+import { refuseOtherHash, refuseOtherTraining, refuseSecondModel } from './modelChecks.ts';
 import { policyHash } from './policy.ts';
 
 export interface Adoption {
@@ -22,7 +24,7 @@ export interface Adoption {
   /** Refuses the model when its hash is another one, e.g. the one that a signature covers. */
   expectedHash?: string | undefined;
   /** Refuses the model when its `training` block says something else, e.g. than the plan that this node took part in. */
-  expectedTraining?: Partial<Scorecard['training']> | undefined;
+  expectedTraining?: Partial<Omit<Scorecard['training'], 'unit'>> | undefined;
   /** Training plan it came from, which gives one model; null for a model of this bank alone. */
   planId?: string | null | undefined;
   /** The aggregator's signature and what it covers, as received. */
@@ -30,6 +32,13 @@ export interface Adoption {
   /** Who adopts it, for the audit log. */
   actor: string;
   requestId?: string | undefined;
+}
+
+export interface Adopted {
+  hash: string;
+  /** False when nothing changed. */
+  adopted: boolean;
+  audit: { index: number; leafHash: string } | null;
 }
 
 /** A model ready to score with. */
@@ -85,25 +94,18 @@ function cacheOf({ store }: Pick<NodeContext, 'store'>): Cache {
 }
 
 /**
- * Makes a model the champion and retires the one before; model, status and audit entry commit together. Adopting the
- * champion again changes nothing.
+ * Makes a scorecard the champion and retires the one before; model, status and audit entry commit together. Adopting the
+ * champion again changes nothing. A model of another family is kept and does not become champion (keptModels.ts).
  *
  * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH, and MODEL_SIGNATURE for
  * a second model of one plan; nothing is written
  */
-export async function adoptModel(
-  context: NodeContext,
-  adoption: Adoption,
-): Promise<{ hash: string; adopted: boolean; audit: { index: number; leafHash: string } | null }> {
+export async function adoptModel(context: NodeContext, adoption: Adoption): Promise<Adopted> {
+  if (isDense(adoption.model)) return keepModel(context, adoption);
   const contract = parseContract(adoption.contract);
   const scorecard = parseScorecard(adoption.model, contract);
   const hash = modelHash(scorecard);
-  if (adoption.expectedHash !== undefined && adoption.expectedHash !== hash) {
-    throw new LearningError('MODEL_INVALID', 'The model has another hash than the one that was announced.', {
-      where: 'model',
-      fix: 'Fetch the model again; if it stays different, its source is not to be trusted.',
-    });
-  }
+  refuseOtherHash(hash, adoption.expectedHash);
   const { training } = scorecard;
   refuseOtherTraining(training, adoption.expectedTraining ?? {});
   const planId = adoption.planId ?? null;
@@ -144,29 +146,6 @@ export async function adoptModel(
   return { hash, adopted: audit !== null, audit };
 }
 
-/** A model that states less privacy loss, or other sites, than were agreed on is not the one that was trained. */
-function refuseOtherTraining(stated: Scorecard['training'], expected: Partial<Scorecard['training']>): void {
-  // Safe: the keys of a Partial are those of the whole.
-  const names = (Object.keys(expected) as (keyof Scorecard['training'])[]).filter(
-    (name) => expected[name] !== undefined && expected[name] !== stated[name],
-  );
-  if (names.length === 0) return;
-  throw new LearningError('MODEL_INVALID', `The model states another training: ${names.join(', ')}.`, {
-    where: 'model, training',
-    fix: 'Ask the aggregator for the model of the plan that was accepted; the one sent is not to be used.',
-    issues: names.map((name) => ({ field: `training.${name}`, rule: `must be ${expected[name]}, is ${stated[name]}` })),
-  });
-}
-
-function refuseSecondModel(planId: string, hash: string, models: readonly { hash: string; planId: string | null }[]) {
-  const first = models.find((model) => model.planId === planId && model.hash !== hash);
-  if (first === undefined) return;
-  throw new LearningError('MODEL_SIGNATURE', 'The plan has given another model before, and a plan gives one.', {
-    where: `plan ${planId}: model ${first.hash} was adopted, now comes ${hash}`,
-    fix: 'Ask the operator why two models were signed for one plan; the first stays.',
-  });
-}
-
 /** The champion. @throws RequestError NO_MODEL before the first adoption */
 export async function champion(context: NodeContext): Promise<LoadedModel> {
   const nowMs = context.clock().getTime();
@@ -184,9 +163,9 @@ export async function champion(context: NodeContext): Promise<LoadedModel> {
   return loaded;
 }
 
-/** The champion first, then the retired ones, last adopted first. */
+/** Scorecards: the champion first, then the retired ones, last adopted first. */
 export async function listModels(context: NodeContext): Promise<ListedModel[]> {
-  const rows = await context.store.models.list();
+  const rows = (await context.store.models.list()).filter(({ status }) => status !== 'kept');
   const { version, reviewFrom, declineFrom } = context.policy;
   const decisionThresholds = { version, hash: policyHash(context.policy), reviewFrom, declineFrom };
   return rows.map((row) => {
@@ -194,7 +173,7 @@ export async function listModels(context: NodeContext): Promise<ListedModel[]> {
     const { mode, sites, rounds, epsilon, delta } = scorecard.training;
     return {
       hash,
-      status: row.status,
+      status: row.status === 'champion' ? 'champion' : 'retired',
       family: 'scorecard',
       contractHash: scorecard.contractHash,
       contract,

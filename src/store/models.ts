@@ -1,4 +1,7 @@
-/** Models: at most one champion, the others retired. A unique index holds that even against a second process. */
+/**
+ * Models: at most one champion, the others retired, or kept where the node does not score with their family. A unique index
+ * holds that even against a second process.
+ */
 import type { Model } from './generated/client.ts';
 import { asBytes, type Db, fromJsonBytes, jsonBytes, type Session } from './session.ts';
 
@@ -13,7 +16,7 @@ export interface ModelRow {
   planId: string | null;
   /** The aggregator's signature and what it covers, as received. */
   evidence: Uint8Array | null;
-  status: 'champion' | 'retired';
+  status: 'champion' | 'retired' | 'kept';
   adoptedAt: Date;
   retiredAt: Date | null;
 }
@@ -30,7 +33,7 @@ export function readModels(db: Db) {
       const row = await db.model.findFirst({ where: { status: 'champion' } });
       return row === null ? null : toModel(row);
     },
-    /** The champion first, then the retired ones, last adopted first. */
+    /** The champion first, then kept and retired ones, last adopted first. */
     async list(): Promise<ModelRow[]> {
       return (await db.model.findMany({ orderBy: [{ status: 'asc' }, { adoptedAt: 'desc' }] })).map(toModel);
     },
@@ -63,6 +66,23 @@ export function writeModels({ db, client }: Session) {
       });
       return { previous: before?.hash ?? null };
     },
+    /** Stores a model without making it champion. Returns whether it is new. */
+    async keep(model: NewModel): Promise<{ added: boolean }> {
+      await client.query('LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE');
+      if ((await db.model.findUnique({ where: { hash: model.hash }, select: { hash: true } })) !== null) {
+        return { added: false };
+      }
+      const { contract, model: json, evidence, ...rest } = model;
+      await db.model.create({
+        data: {
+          ...{ ...rest, status: 'kept' },
+          contractJson: jsonBytes(contract),
+          modelJson: jsonBytes(json),
+          evidence: evidence === null ? null : asBytes(evidence),
+        },
+      });
+      return { added: true };
+    },
   };
 }
 
@@ -74,7 +94,7 @@ function toModel({ contractJson, modelJson, ...row }: Model): ModelRow {
     ...row,
     contract: fromJsonBytes(contractJson),
     model: fromJsonBytes(modelJson),
-    // Safe: a CHECK constraint holds the column to these two.
+    // Safe: a CHECK constraint holds the column to these three.
     status: row.status as ModelRow['status'],
   };
 }

@@ -155,7 +155,7 @@ export function defaultDensePlan(facts: DensePlanFacts): DensePlan {
 const STEPS = 50;
 const DEFAULTS = {
   logistic: { hidden: [], clippingNorm: 2.5, fedadam: 0.2, ascent: 2 },
-  mlp: { hidden: [32], clippingNorm: 1.5, fedadam: 0.06, ascent: 1 },
+  mlp: { hidden: [32], clippingNorm: 1.5, fedadam: 0.06, ascent: 4 },
 } as const;
 const PROXIMAL = 0.1;
 // At 16 units of noise a bank the 4 that a draw's discreteness costs are 1.6 % of its variance.

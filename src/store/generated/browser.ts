@@ -65,7 +65,7 @@ export type RevealedSum = Prisma.RevealedSumModel
 export type Plan = Prisma.PlanModel
 /**
  * Model Model
- * A model this node scores or scored with. Trusted: who can modify it can change scores; the hash is checked when a
+ * A model this node scores or scored with, or keeps for its bank. Trusted: who can modify it can change scores; the hash is checked when a
  * model is loaded and stands in every decision's audit entry.
  */
 export type Model = Prisma.ModelModel

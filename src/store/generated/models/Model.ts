@@ -14,7 +14,7 @@ import type * as Prisma from "../internal/prismaNamespace.ts"
 
 /**
  * Model Model
- * A model this node scores or scored with. Trusted: who can modify it can change scores; the hash is checked when a
+ * A model this node scores or scored with, or keeps for its bank. Trusted: who can modify it can change scores; the hash is checked when a
  * model is loaded and stands in every decision's audit entry.
  */
 export type ModelModel = runtime.Types.Result.DefaultSelection<Prisma.$ModelPayload>
@@ -475,11 +475,11 @@ export type $ModelPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs 
      */
     evidence: runtime.Bytes | null
     /**
-     * champion or retired; at most one champion.
+     * champion or retired; at most one champion. kept: of a family that this node does not score with.
      */
     status: string
     /**
-     * When it last became champion.
+     * When it last became champion, or was kept.
      */
     adoptedAt: Date
     /**
