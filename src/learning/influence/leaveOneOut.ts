@@ -25,25 +25,26 @@ export interface Replay {
   readonly fieldShifts: number[];
 }
 
-/** @param rounds messages of rounds 0 (counts) to the last gradient round. @returns null where nobody else took part. */
-export function replayWithout(
-  site: string,
+/**
+ * @param rounds messages of rounds 0 (counts) to the last gradient round.
+ * @returns for each site the model without it; null where nobody else took part in a round.
+ */
+export function openReplays(
   plan: TrainingPlan,
   contract: Contract,
   rounds: readonly RoundMessages[],
-): Replay | null {
+): (site: string) => Replay | null {
   const scales = scalesOf(plan, shapeOf(contract));
   const full = replay(null, plan, contract, rounds, scales, null);
-  const without = full === null ? null : replay(site, plan, contract, rounds, scales, full);
-  if (full === null || without === null) return null;
-  const last = full.length - 1;
-  const counts = inRecords(sumWithout(rounds[0], site), scales.countUnit);
-  const { mean, fields } = differenceOf(without[last], full[last], counts, scales);
-  const spreads = fields.map((field) => field.spread);
-  return {
-    logitShift: Math.sqrt(mean * mean + spreads.reduce((sum, spread) => sum + spread * spread, 0)),
-    meanShift: mean,
-    fieldShifts: spreads,
+  return (site) => {
+    const without = full === null ? null : replay(site, plan, contract, rounds, scales, full);
+    if (full === null || without === null) return null;
+    const last = full.length - 1;
+    const counts = inRecords(sumWithout(rounds[0], site), scales.countUnit);
+    const { mean, fields } = differenceOf(without[last], full[last], counts, scales);
+    const spreads = fields.map((field) => field.spread);
+    const logitShift = Math.sqrt(mean * mean + spreads.reduce((sum, spread) => sum + spread * spread, 0));
+    return { logitShift, meanShift: mean, fieldShifts: spreads };
   };
 }
 
