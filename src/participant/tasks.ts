@@ -78,7 +78,7 @@ export async function doRound(session: Session, task: RoundTask, seen: SeenLog |
   let cosignature = '';
   try {
     if (sums === null) {
-      cosignature = log.cosignature;
+      ({ cosignature } = log);
       outcome = plainOf(await session.port.release(release), course.dimension(round));
     } else {
       const sum = openSum(known, sums, task, log);

@@ -25,7 +25,7 @@ import { simulateTransactions } from '../support/simulated.ts';
 import { contract, openTestNode, type TestNode, trainedModel } from './node.ts';
 
 const postgres = usePostgres();
-const { sizes } = layoutOf(contract);
+const { sizes, total } = layoutOf(contract);
 const ROWS = 300;
 const ROSTER = { sites: 1, minimumQuorum: 1 };
 let folder: string;
@@ -58,7 +58,8 @@ beforeEach(async () => {
 });
 
 const task = (round: number, changes: Partial<ReleaseTask> = {}): ReleaseTask => ({
-  ...{ plan, planHash: planHash(plan), contract, round, stateHash: String(round).padStart(64, '0') },
+  ...{ plan, planHash: planHash(plan), contract, round, attempt: 1, stateHash: String(round).padStart(64, '0') },
+  weights: { intercept: round === 0 ? 0 : -1, flat: new Float64Array(round === 0 ? 0 : total).fill(0.01) },
   model: round === 0 ? null : { intercept: -1, weights: sizes.map((size) => new Array<number>(size).fill(0.01)) },
   ...changes,
 });
