@@ -4,8 +4,11 @@
 import { LearningError } from '../errors.ts';
 import type { Rational } from '../privacy/rational.ts';
 import { parsePlan, type TrainingPlan } from './plan.ts';
+import { unitOf } from './resolution.ts';
 import { denseStatement } from './sgd/denseStatement.ts';
+import { recordSensitivity } from './sgd/gradient.ts';
 import { type DensePlan, parseDensePlan } from './sgd/plan.ts';
+import { GRID_BITS } from './sgd/statement.ts';
 import {
   countSensitivitySquared,
   evaluationSensitivitySquared,
@@ -46,21 +49,28 @@ export interface Mechanism {
   readonly sigma: Rational | null;
   /** Releases of this kind in the round; more than 1 where a bank takes several private steps. */
   readonly times: number;
+  /** Released integers that stand for one record in a bin; of a dense plan, for a gradient of the clipping norm. */
+  readonly recordUnit: number;
 }
 
 /** @throws LearningError TRAINING_INPUT when the plan has no such round. */
 export function mechanismIn(plan: FederatedPlan, round: number): Mechanism {
+  const { name } = releaseIn(plan, statementOf(plan), round);
   if (plan.family !== 'scorecard') {
     const { sensitivitySquared, sigma, steps } = denseStatement(plan);
-    return { sensitivitySquared, sigma, times: steps };
+    const recordUnit = steps === 1 ? plan.encoding.scale : recordSensitivity({ gridBits: GRID_BITS });
+    return { sensitivitySquared, sigma, times: steps, recordUnit };
   }
-  const statement = privacyStatement(plan);
-  const { name } = releaseIn(plan, statement, round);
-  if (name === 'counts') {
-    return { sensitivitySquared: countSensitivitySquared(plan), sigma: statement.sigmaCount, times: 1 };
-  }
+  const { sigmaCount, sigmaRound, sigmaEvaluation } = privacyStatement(plan);
   if (name === 'evaluation') {
-    return { sensitivitySquared: evaluationSensitivitySquared(plan), sigma: statement.sigmaEvaluation, times: 1 };
+    const sensitivitySquared = evaluationSensitivitySquared(plan);
+    return { sensitivitySquared, sigma: sigmaEvaluation, times: 1, recordUnit: 1 };
   }
-  return { sensitivitySquared: roundSensitivitySquared(plan, round), sigma: statement.sigmaRound, times: 1 };
+  // Through knots a record counts in units of theirs.
+  const unit = unitOf(plan.knots);
+  if (name === 'counts') {
+    return { sensitivitySquared: countSensitivitySquared(plan), sigma: sigmaCount, times: 1, recordUnit: unit };
+  }
+  const recordUnit = unit * 2 ** (plan.residualBits - plan.ringShift);
+  return { sensitivitySquared: roundSensitivitySquared(plan, round), sigma: sigmaRound, times: 1, recordUnit };
 }

@@ -68,7 +68,17 @@ export interface PrivacyStatement extends PlanStatement {
   sigmaEvaluationSquared: Rational | null;
 }
 
+// Asked for in every round, and once a release by who states them all. Safe: only ever the value of a pure function of a
+// document that is not changed.
+const known = new WeakMap<TrainingPlan, PrivacyStatement>();
+
 export function privacyStatement(plan: TrainingPlan): PrivacyStatement {
+  const statement = known.get(plan) ?? computeStatement(plan);
+  known.set(plan, statement);
+  return statement;
+}
+
+function computeStatement(plan: TrainingPlan): PrivacyStatement {
   const mu = muFor(plan.epsilon, plan.delta);
   // 10^-9 of the loss is left unused, so that sums rounded up still fit a budget of the same epsilon and delta.
   const available = mu * mu * (1 - 1e-9);

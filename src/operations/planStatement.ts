@@ -9,7 +9,6 @@ import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';
 import { adaSspStatement } from '../learning/adassp.ts';
 import { type FederatedPlan, firstRoundOf, mechanismIn, statementOf } from '../learning/federatedPlan.ts';
-import { unitOf as unitOfKnots } from '../learning/resolution.ts';
 import { defaultSgd, type SgdSettings, settingsHash } from '../learning/sgd/settings.ts';
 import { GRID_BITS, sgdStatement } from '../learning/sgd/statement.ts';
 import { aggregatorAnd } from '../learning/statementText.ts';
@@ -74,8 +73,7 @@ export function statePlan(plan: FederatedPlan, contract: Contract | null): State
       releases: releases.map(({ name, muSquared, readersMuSquared }, place) => {
         charged.push(muSquared);
         readers.push(readersMuSquared);
-        const { sensitivitySquared, sigma, times } = mechanismIn(plan, firstRoundOf(plan) + place);
-        const recordUnit = recordUnitOf(plan, name);
+        const { sensitivitySquared, sigma, times, recordUnit } = mechanismIn(plan, firstRoundOf(plan) + place);
         return {
           ...{ name, times, sensitivity: Math.sqrt(sensitivitySquared) },
           // Safe: a plan that states a release states its noise.
@@ -88,13 +86,6 @@ export function statePlan(plan: FederatedPlan, contract: Contract | null): State
       notPromised: notPromised(mode, plan.colluders, contract),
     },
   };
-}
-
-/** Released integers for one record in a bin: through knots in units of theirs, residuals of a round on their grid. */
-function recordUnitOf(plan: FederatedPlan, release: string): number {
-  if (plan.family !== 'scorecard') return plan.encoding.scale;
-  if (release === 'evaluation') return 1;
-  return unitOfKnots(plan.knots) * (release === 'counts' ? 1 : 2 ** (plan.residualBits - plan.ringShift));
 }
 
 export interface OtherWishes {

@@ -66,7 +66,7 @@ describe('privacy statement', () => {
         fc.constantFrom<Partial<TrainingPlan>>(
           {},
           { residualBound: 0.613 },
-          { mode: 'sum', sites: 9, quorum: 8, colluders: 2, dropouts: 1 },
+          { mode: 'sum', sites: 9, quorum: 8, colluders: 2, dropouts: 1, ringShift: 6 },
         ),
         (epsilon, delta, rounds, maxRecordsPerSubject, fields, wishes) => {
           const plan = planOf({ epsilon, delta, rounds, maxRecordsPerSubject, fields, ...wishes });

@@ -128,8 +128,8 @@ function statementText(
       ? 'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
         'other banks and every reader of the model, even together.'
       : `Trust mode sum: the noise of ${plan.sites - plan.colluders - plan.dropouts} honest banks together keeps the ` +
-        `promise, while nobody sees a single bank's message, at most ${plan.colluders} banks collude and at most ` +
-        `${plan.dropouts} are absent.`,
+        `promise, while nobody sees a single bank's message, with up to ${plan.colluders} colluding and up to ` +
+        `${plan.dropouts} absent.`,
     `Loss against ${losses.aggregator.against}: epsilon ${figureUp(losses.aggregator.epsilon)}.`,
     `Loss against ${losses.readers.against}: epsilon ${figureUp(losses.readers.epsilon)}.`,
     `One update: ${bytes.float32} bytes as float32, ${bytes.bits20} at 20 bits, ${bytes.bits16} at 16, ${bytes.bits1} at 1; ` +
