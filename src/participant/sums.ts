@@ -88,7 +88,7 @@ export class PlanSums {
   }
 
   /**
-   * The sum of an attempt, which is opened once.
+   * The sum of an attempt, to be kept once it was masked.
    * @throws FederationError ROUND_MISMATCH when the attempt was opened in another epoch or slot; what else differs is found
    *   by the masks, which are bound to everything.
    */
@@ -103,13 +103,16 @@ export class PlanSums {
     }
     // A task that comes again has the same log head, or the sites do not agree.
     const logHead = before?.context.logHead ?? context.logHead;
-    const sum: OpenSum = {
+    return {
       ...{ epoch, participant, context: { ...context, logHead } },
       cosignature: before?.cosignature ?? cosignature,
       agreement: before?.agreement ?? null,
     };
+  }
+
+  keep(sum: OpenSum): void {
+    const { round, attempt } = sum.context;
     this.#sums.set(`${round}/${attempt}`, sum);
-    return sum;
   }
 
   /** Wipes every secret. */

@@ -84,6 +84,7 @@ export async function doRound(session: Session, task: RoundTask, seen: SeenLog |
       const sum = openSum(known, sums, task, log);
       ({ cosignature } = sum);
       outcome = maskedOf(await session.port.release(release), sum);
+      sums.keep(sum);
     }
   } catch (error) {
     if (!declines(error)) throw error;
