@@ -130,8 +130,11 @@ function sharesDue(desk: Desk, board: Board, round: RoundRow, epoch: EpochRow): 
 
 function inputsDue(desk: Desk, board: Board, round: RoundRow, epoch: EpochRow): Step {
   const updates = board.step('update', round.number, round.attempt);
-  const arrived = round.members.filter((site) => updates.get(site)?.refused === false);
-  const able = round.members.filter((site) => !updates.has(site) && isAlive(desk, board, epoch, site));
+  const sum = desk.sums.of(board);
+  const arrived = round.members.filter((site) => sum?.holds(site));
+  // One that came while the sum was being fed counts as still to come.
+  const coming = (site: string) => !updates.has(site) || (!updates.get(site)?.refused && sum?.isNew('inputs', site));
+  const able = round.members.filter((site) => coming(site) && isAlive(desk, board, epoch, site));
   const others = board.acceptedSites().filter((site) => board.eligible(round.number, site));
   return settle(desk, board, round, {
     ...{ arrived: arrived.length, needed: board.course.plan.quorum, possible: arrived.length + able.length },

@@ -44,6 +44,11 @@ export class MaskedSum {
     return revealed > this.#tried ? revealed : 0;
   }
 
+  /** Whether a member's input is in the sum so far. */
+  holds(site: string): boolean {
+    return this.#aggregator.inputs().includes(site);
+  }
+
   isNew(phase: string, site: string): boolean {
     return !this.#taken.has(`${phase}/${site}`);
   }

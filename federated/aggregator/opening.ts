@@ -5,7 +5,7 @@
 import type { EntryDraft } from '../../src/audit/entry.ts';
 import type { Board } from './board.ts';
 import { commitStep, entry } from './commit.ts';
-import type { Desk } from './desk.ts';
+import type { AggregatorEvent, Desk } from './desk.ts';
 import { membersFor, needsEpoch, newEpoch } from './epochs.ts';
 import type { Transaction } from './store/database.ts';
 import type { EpochRow, RoundPhase } from './store/plans.ts';
@@ -70,6 +70,13 @@ export function openedEntries(
   return [entry('round.opened', { planId, round: number, attempt, stateHash, members: sites })];
 }
 
+/** What to announce of an attempt that begins; a plain round's beginning is no news. */
+export function openingEvents(board: Board, round: number, attempt: number, opening: Opening): AggregatorEvent[] {
+  if (opening.epoch === 0) return [];
+  const phase = opening.phase === 'setup' ? 'keys' : opening.phase;
+  return [{ event: 'phase', plan: board.plan.id, round, attempt, phase }];
+}
+
 /** One more attempt at the open round: a plain one keeps what came, a masked one starts from nothing. */
 export async function attemptAgain(desk: Desk, board: Board, token: number, contributions: number): Promise<boolean> {
   const round = board.current;
@@ -93,7 +100,10 @@ export async function attemptAgain(desk: Desk, board: Board, token: number, cont
       noteOpening(board, opening);
       Object.assign(round, { attempt, phase, epoch, slot, members, survivors: [] });
     },
-    events: [{ event: 'reopened', plan: board.plan.id, round: number, attempt, contributions }],
+    events: [
+      { event: 'reopened', plan: board.plan.id, round: number, attempt, contributions },
+      ...openingEvents(board, number, attempt, opening),
+    ],
   });
 }
 

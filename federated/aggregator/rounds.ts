@@ -23,7 +23,7 @@ import type { Board } from './board.ts';
 import { commitStep, entry, type StepTaken } from './commit.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
 import { roundKey } from './due.ts';
-import { noteOpening, openedEntries, openingOf, storeOpening } from './opening.ts';
+import { noteOpening, openedEntries, openingEvents, openingOf, storeOpening } from './opening.ts';
 import type { Transaction } from './store/database.ts';
 import { loadSum, loadTrainerState, type RoundRow } from './store/plans.ts';
 
@@ -43,7 +43,7 @@ export async function startPlan(desk: Desk, board: Board, token: number, sites: 
     ...next,
     plan: { state, round: firstRound },
     entries: [entry('plan.started', { planId: plan.id, planHash: plan.planHash, sites }), ...(next.entries ?? [])],
-    events: [{ event: 'plan', plan: plan.id, state, sites }],
+    events: [{ event: 'plan', plan: plan.id, state, sites }, ...(next.events ?? [])],
   });
 }
 
@@ -234,6 +234,7 @@ function openNext(desk: Desk, board: Board, number: number, state: string): Step
       });
     },
     entries: openedEntries(board, { number, attempt: 0, stateHash: hash }, opening),
+    events: openingEvents(board, number, 0, opening),
     board: () => {
       desk.weights.put(hash, weights);
       desk.states.put(plan.id, number, state);
