@@ -90,8 +90,8 @@ const HANDSHAKE: Record<string, string> = {
 };
 
 function handshakeFailure(connect: ConnectError): FederationError | undefined {
-  for (let cause: unknown = connect; cause instanceof Error; cause = cause.cause) {
-    const said = 'code' in cause && typeof cause.code === 'string' ? HANDSHAKE[cause.code] : undefined;
+  for (let cause: unknown = connect; isObject(cause); cause = cause.cause) {
+    const said = typeof cause.code === 'string' ? HANDSHAKE[cause.code] : undefined;
     if (said === undefined) continue;
     return new FederationError('CERTIFICATE_REFUSED', said, {
       where: 'TLS handshake',
@@ -100,4 +100,9 @@ function handshakeFailure(connect: ConnectError): FederationError | undefined {
     });
   }
   return undefined;
+}
+
+/** Not `instanceof Error`: what the runtime throws may come from another realm. */
+function isObject(value: unknown): value is { code?: unknown; cause?: unknown } {
+  return typeof value === 'object' && value !== null;
 }

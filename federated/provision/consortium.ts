@@ -30,7 +30,7 @@ import {
   createTlsKey,
   issueCertificate,
 } from './certificate.ts';
-import { readOptionalJson, writeRosterFile, writeWhole } from './files.ts';
+import { checkReplaceable, readOptionalJson, writeRosterFile, writeWhole } from './files.ts';
 import type { CheckedRequest } from './request.ts';
 
 const FORMAT = 'veilrisk-consortium/1';
@@ -162,6 +162,7 @@ export async function changeConsortium(
   if (change.rotate !== undefined) await rotate(state, authority, change.rotate, change.newIdentity ?? false, now);
   if (JSON.stringify(state) !== JSON.stringify(before) || before.version === 0) state.version++;
   const signed = signRoster(rosterOf(state, authority, now), operator);
+  await checkReplaceable(out, signed);
   await save(dir, state);
   await writeRosterFile(out, signed);
   return signed;

@@ -66,10 +66,10 @@ export async function readRosterFile(path: string): Promise<SignedRoster> {
 }
 
 /**
- * Replaces an older roster of the same operator, and no other file.
+ * Only an older roster of the same operator is replaced.
  * @throws FederationError ROSTER_INVALID when the file is something else, or a newer or another roster.
  */
-export async function writeRosterFile(path: string, signed: SignedRoster): Promise<void> {
+export async function checkReplaceable(path: string, signed: SignedRoster): Promise<void> {
   const there = await readOptionalJson(path);
   if (there !== undefined) {
     const before = parseSignedRoster(there).roster;
@@ -82,7 +82,11 @@ export async function writeRosterFile(path: string, signed: SignedRoster): Promi
       });
     }
   }
-  await writeWhole(path, `${JSON.stringify(signed, null, 2)}\n`);
+}
+
+/** As `checkReplaceable` allows. */
+export function writeRosterFile(path: string, signed: SignedRoster): Promise<void> {
+  return writeWhole(path, `${JSON.stringify(signed, null, 2)}\n`);
 }
 
 function unreadable(path: string, what: string, cause?: unknown): FederationError {
