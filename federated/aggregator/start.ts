@@ -60,7 +60,7 @@ export async function runAggregator(options: StartOptions): Promise<void> {
   const serve = (port: number) => {
     const { signedRoster, identity, tls } = installation;
     const common = { host, port, log, onEvent, databaseUrl: postgres.url, behindProxy: options.behindProxy ?? false };
-    return startAggregator({ roster: signedRoster.roster, identity, tls, ...common });
+    return startAggregator({ roster: signedRoster.roster, signedRoster, identity, tls, ...common });
   };
   try {
     let running = await serve(options.port);

@@ -5,10 +5,13 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { initAggregator, openInstallation } from '../../federated/aggregator/installation.ts';
+import { openInstallation } from '../../federated/aggregator/installation.ts';
 import { type Aggregator, startAggregator } from '../../federated/aggregator/server.ts';
-import { IdentityKey } from '../../federated/protocol/identity.ts';
-import { parseRoster, type Roster, rosterHash } from '../../federated/protocol/roster.ts';
+import { type Roster, rosterHash } from '../../federated/protocol/roster.ts';
+import { changeConsortium, initConsortium } from '../../federated/provision/consortium.ts';
+import { memberFiles } from '../../federated/provision/membership.ts';
+import { readRequest } from '../../federated/provision/request.ts';
+import { provisionJoin, provisionSite } from '../../src/operations/provision.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { quiet } from './consortium.ts';
 
@@ -16,30 +19,32 @@ const main = join(import.meta.dirname, '../../src/main.ts');
 const postgres = usePostgres();
 let directory: string;
 let dataDir: string;
+let bankDir: string;
 let rosterFile: string;
 let roster: Roster;
 let aggregator: Aggregator;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'veilrisk-health-'));
-  dataDir = join(directory, 'aggregator');
-  rosterFile = join(directory, 'roster.json');
-  const { aggregator: card, operator } = await initAggregator(dataDir, ['localhost']);
-  roster = parseRoster({
-    format: 'veilrisk-roster/1',
-    consortium: 'Four banks',
-    version: 1,
-    minimumQuorum: 1,
-    aggregator: { name: 'aggregator', ...card },
-    operator,
-    sites: [{ id: 'bank-a', identityKey: IdentityKey.create().publicKey }],
-  });
-  await writeFile(rosterFile, JSON.stringify(roster));
+  ({ dataDir, bankDir, rosterFile } = await found('one'));
+  const { signedRoster, identity, tls } = await openInstallation(dataDir);
+  roster = signedRoster.roster;
   const databaseUrl = await postgres.freshDatabase();
-  aggregator = await startAggregator({
-    ...{ roster, ...(await openInstallation(dataDir)), databaseUrl, port: 0, log: quiet },
-  });
+  aggregator = await startAggregator({ roster, identity, tls, databaseUrl, port: 0, log: quiet });
 });
+
+/** A consortium of one bank; both members follow its first roster. */
+async function found(name: string) {
+  const at = (file: string) => join(directory, `${name}-${file}`);
+  const [dataDir, bankDir, rosterFile] = [at('aggregator'), at('bank'), at('roster.json')];
+  await initConsortium(at('ca'), { consortium: 'Four banks', minimumQuorum: 1 });
+  await provisionSite({ dataDir, aggregator: true, out: at('a.json') });
+  await provisionSite({ dataDir: bankDir, name: 'bank-a', out: at('b.json') });
+  const sign = [await readRequest(at('a.json')), await readRequest(at('b.json'))];
+  await changeConsortium(at('ca'), rosterFile, { sign });
+  for (const dir of [dataDir, bankDir]) await provisionJoin(dir, rosterFile, { compared: true });
+  return { dataDir, bankDir, rosterFile, caDir: at('ca') };
+}
 
 afterAll(async () => {
   await aggregator.stop();
@@ -64,10 +69,13 @@ const portOf = (url: string) => new URL(url).port;
 const SERVING = { code: 0, stdout: 'serving consortium Four banks, protocol veilrisk/federation/v1\n', stderr: '' };
 
 describe('a serving aggregator', () => {
-  test('is healthy by the certificate of its data directory, and by the roster', async () => {
+  test('is healthy to itself and to a bank, by the accepted roster or a file', async () => {
     const port = portOf(aggregator.url);
     expect(await health('--data-dir', dataDir, '--port', port)).toEqual(SERVING);
-    expect(await health('--roster', rosterFile, '--aggregator', aggregator.url)).toEqual(SERVING);
+    expect(await health('--data-dir', bankDir, '--port', port)).toEqual(SERVING);
+    expect(await health('--data-dir', bankDir, '--roster', rosterFile, '--aggregator', aggregator.url)).toEqual(
+      SERVING,
+    );
     const { stdout } = await health('--data-dir', dataDir, '--port', port, '--json');
     expect(JSON.parse(stdout)).toEqual({
       url: aggregator.url,
@@ -77,19 +85,17 @@ describe('a serving aggregator', () => {
     });
   });
 
-  test("is found at the roster's address", async () => {
-    const withUrl = join(directory, 'with-url.json');
-    await writeFile(withUrl, JSON.stringify({ ...roster, aggregator: { ...roster.aggregator, url: aggregator.url } }));
-    // Another file means another hash: reached, and told apart.
-    const { code, stderr } = await health('--roster', withUrl);
+  test("is found at a newer roster's address, and told apart by its hash", async () => {
+    const newer = join(directory, 'with-url.json');
+    await changeConsortium(join(directory, 'one-ca'), newer, { url: aggregator.url });
+    const { code, stderr } = await health('--data-dir', bankDir, '--roster', newer);
     expect(code).toBe(1);
     expect(stderr).toContain('error ROSTER_INVALID: The aggregator serves another roster.');
   });
 
-  test('that shows another certificate is not this one', async () => {
-    const other = join(directory, 'other');
-    await initAggregator(other, ['localhost', '127.0.0.1']);
-    const { code, stdout, stderr } = await health('--data-dir', other, '--port', portOf(aggregator.url));
+  test('of another consortium is not ours, nor are we its members', async () => {
+    const other = await found('two');
+    const { code, stdout, stderr } = await health('--data-dir', other.bankDir, '--port', portOf(aggregator.url));
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toContain('error AGGREGATOR_UNREACHABLE');
   });
@@ -110,15 +116,14 @@ describe('nobody', () => {
     }
   });
 
-  test('without a data directory, without a certificate in it, with a wrong port', async () => {
+  test('without a data directory, without a roster in it, with a wrong port', async () => {
     const missing = await health('--data-dir', join(directory, 'none'));
     expect(missing.code).toBe(1);
-    expect(missing.stderr).toContain('aggregator init');
-    const broken = join(directory, 'broken');
-    await initAggregator(broken, ['localhost']);
-    await writeFile(join(broken, 'tls-certificate.pem'), 'not a certificate');
-    expect((await health('--data-dir', broken)).stderr).toContain(
-      'error ROSTER_INVALID: The file is not a certificate',
+    expect(missing.stderr).toContain('provision site --aggregator');
+    const broken = await found('broken');
+    await writeFile(memberFiles(broken.dataDir).roster, '{}');
+    expect((await health('--data-dir', broken.dataDir)).stderr).toContain(
+      'error ROSTER_INVALID: The roster is invalid',
     );
     expect((await health('--port', '70000')).stderr).toContain('from 0 to 65535');
   });
