@@ -1,5 +1,5 @@
 /**
- * `veilrisk aggregator start | health`: the consortium operator's process. `veilrisk provision` makes its keys.
+ * `veilrisk aggregator start | health | log`: the consortium operator's process. `veilrisk provision` makes its keys.
  *
  * Standard output carries the progress lines (with --progress-json) and the result of health; the log goes to
  * standard error. Each action is loaded when it runs: a health check every few seconds must not load a database client.
@@ -22,6 +22,13 @@ interface StartFlags {
   databaseUrl?: string;
   behindProxy?: boolean;
   progressJson?: boolean;
+}
+
+interface LogFlags {
+  dataDir: string;
+  roster?: string;
+  databaseUrl?: string;
+  json?: boolean;
 }
 
 interface HealthFlags {
@@ -80,6 +87,54 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
       if (json) print(health);
       else process.stdout.write(`serving consortium ${health.consortium}, protocol ${health.protocol}\n`);
     });
+  registerLog(aggregator, settings);
+}
+
+function registerLog(aggregator: Command, settings: AggregatorSettings): void {
+  const log = aggregator.command('log').description("the aggregator's own log: rosters, plans, rounds and models");
+  const place = ({ databaseUrl, ...flags }: LogFlags) => ({
+    ...flags,
+    databaseUrl: databaseUrl ?? settings.VEILRISK_AGGREGATOR_DATABASE_URL,
+    logLevel: settings.VEILRISK_LOG_LEVEL,
+  });
+  logFlags(log.command('export'))
+    .description('write the whole log, with its signed and cosigned checkpoints, to a text file')
+    .requiredOption('--out <file>', 'where to; the file appears complete or not at all')
+    .option('--json', 'print {entries, verifierKey, witnesses} as JSON')
+    .addHelpText(
+      'after',
+      '\nVerify it anywhere with `veilrisk audit verify`; ask the banks themselves for their witness keys.\n\n' +
+        'Example:\n  $ veilrisk aggregator log export --data-dir /var/lib/veilrisk --out aggregator.log',
+    )
+    .action(async (flags: LogFlags & { out: string }) => {
+      const { exportLog } = await import('./logCommand.ts');
+      const exported = await exportLog(place(flags), flags.out);
+      if (flags.json) return print(exported);
+      process.stdout.write(`${exported.entries} entries written to ${flags.out}\n`);
+      process.stdout.write(`verifier key: ${exported.verifierKey}\n`);
+      for (const witness of exported.witnesses) process.stdout.write(`witness key:  ${witness}\n`);
+    });
+  logFlags(log.command('check'))
+    .description('recompute the log from the rows in the database')
+    .option('--json', 'print {origin, verifierKey, size, root, checkpoint} as JSON')
+    .addHelpText(
+      'after',
+      '\nEnds with an error that names the first bad index when a row was changed, removed, moved or added.\n\n' +
+        'Example:\n  $ veilrisk aggregator log check --data-dir /var/lib/veilrisk',
+    )
+    .action(async (flags: LogFlags) => {
+      const { checkLog } = await import('./logCommand.ts');
+      const report = await checkLog(place(flags));
+      if (flags.json) print(report);
+      else process.stdout.write(`${report.origin}: ${report.size} entries, root ${report.root}\n`);
+    });
+}
+
+function logFlags(command: Command): Command {
+  return command
+    .option('--data-dir <dir>', 'where keys, roster and database live', DEFAULT_DATA_DIR)
+    .option('--roster <file>', 'signed roster instead of the accepted one')
+    .option('--database-url <url>', 'PostgreSQL instead of the embedded one (or VEILRISK_AGGREGATOR_DATABASE_URL)');
 }
 
 function portOption(text: string): number {

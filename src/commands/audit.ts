@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { compareFiles } from '../operations/compareCheckpoints.ts';
 import type { NodeFlags, OpenNode } from '../operations/context.ts';
-import { checkLog, exportLog, verifyLogFile } from '../operations/verifyLog.ts';
+import { checkLog, exportLog, verifyLogFile, witnessKey } from '../operations/verifyLog.ts';
 import { integerOption } from './options.ts';
 
 /** @param openNode opens the node of the flags; closed again when the verb ends. `verify` opens none. */
@@ -16,7 +16,8 @@ export function registerAudit(program: Command, openNode: OpenNode): void {
       'after',
       `
 Give an auditor the file, and by another way the verifier key that this prints. Keep its first line elsewhere: with it,
-\`audit verify --checkpoint\` shows later that nothing before it was changed.
+\`audit verify --checkpoint\` shows later that nothing before it was changed. The witness key is the one this node
+cosigns the aggregator's log with (\`audit verify --witness\`).
 
 Examples:
   $ veilrisk audit export --out bank-a.log
@@ -28,6 +29,7 @@ Examples:
         const entries = await exportLog(context, flags.out);
         process.stdout.write(`${entries} entries written to ${flags.out}\n`);
         process.stdout.write(`verifier key: ${context.store.audit.verifierKey}\n`);
+        process.stdout.write(`witness key of this node: ${witnessKey(context)}\n`);
       } finally {
         await context.close();
       }
@@ -42,7 +44,7 @@ Examples:
       '--checkpoint <file>',
       'an older export of the same log, its first line, or a signed note: nothing before it was changed',
     )
-    .option('--witness <vkey>', 'verifier key of a witness that must have cosigned; once for each', collected, [])
+    .option('--witness <vkey>', 'verifier key of a witness that must have cosigned; once for each', collected)
     .option('--witness-quorum <count>', 'how many of them must have (default: all)', integerOption)
     .option('--json', 'print {origin, size, verified, root, verifierKey, keyFrom, consistentWith, witnessed} as JSON')
     .addHelpText(
@@ -81,6 +83,29 @@ Examples:
           'The key was taken from the file itself: this shows that the file is whole, not who signed it. ' +
             'Give --key to show both.\n',
         );
+      }
+    });
+
+  nodeFlags(audit.command('witnessed'))
+    .description("print the newest checkpoint this node has accepted of the aggregator's log")
+    .option('--json', 'print [{origin, verifierKey, size, checkpoint}] as JSON')
+    .addHelpText(
+      'after',
+      `
+Give it to another bank: \`audit compare\` and \`audit verify --checkpoint\` show whether both were shown one log.
+
+Example:
+  $ veilrisk audit witnessed --data-dir .veilrisk/node > from-bank-a.checkpoint`,
+    )
+    .action(async (flags: NodeFlags & { json?: boolean }) => {
+      const context = await openNode(flags);
+      try {
+        const heads = await context.store.witness.heads();
+        if (flags.json) process.stdout.write(`${JSON.stringify(heads)}\n`);
+        else for (const { checkpoint } of heads) process.stdout.write(checkpoint);
+        if (heads.length === 0) process.stderr.write('This node has not been shown a log yet.\n');
+      } finally {
+        await context.close();
       }
     });
 
@@ -150,12 +175,12 @@ function comparisonText({ origin, comparison, verified, a, b }: Awaited<ReturnTy
 interface VerifyFlags {
   key?: string;
   checkpoint?: string;
-  witness: string[];
+  witness?: string[];
   witnessQuorum?: number;
   json?: boolean;
 }
 
-const collected = (value: string, earlier: string[]): string[] => [...earlier, value];
+const collected = (value: string, earlier: string[] = []): string[] => [...earlier, value];
 
 function nodeFlags(command: Command): Command {
   return command

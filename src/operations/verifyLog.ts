@@ -3,7 +3,9 @@
  */
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { siteWitnessName } from '../../federated/protocol/logNames.ts';
 import { bytesToHex } from '../audit/bytes.ts';
+import { encodeWitnessKey } from '../audit/cosignature.ts';
 import { checkpointOf } from '../audit/exportFile.ts';
 import { verifyLog } from '../audit/verifyLog.ts';
 import { AuditError, RequestError } from '../errors.ts';
@@ -74,6 +76,11 @@ export async function verifyLogFile(options: VerifyLogOptions): Promise<Verified
 /** Writes the whole log to `path`; the file appears complete or not at all. Returns the number of entries. */
 export function exportLog({ store }: Pick<NodeContext, 'store'>, path: string): Promise<number> {
   return store.audit.exportTo(path);
+}
+
+/** The key this node cosigns other logs with; who verifies them asks for it here. */
+export function witnessKey({ name, identity }: Pick<NodeContext, 'name' | 'identity'>): string {
+  return encodeWitnessKey(siteWitnessName(name), Buffer.from(identity.publicKey, 'base64'));
 }
 
 /** Recomputes the log from the rows in the database. @throws AuditError AUDIT_LOG_TAMPERED, `where` the first bad index. */

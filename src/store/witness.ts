@@ -14,7 +14,18 @@ import type { Session } from './session.ts';
 
 export { type Contradiction, evidenceDigest, type ShownHead } from '../journal/witness.ts';
 
+export interface WitnessedHead {
+  origin: string;
+  verifierKey: string;
+  /** Entries. */
+  size: number;
+  /** Signed note. */
+  checkpoint: string;
+}
+
 export interface WitnessStore {
+  /** The newest accepted head of each log. */
+  heads(): Promise<WitnessedHead[]>;
   /** Entries of the newest accepted head of a log, 0 for none. */
   acceptedSize(origin: string): Promise<number>;
   /** Decides on a head; an accepted one is durable when this resolves. @throws AuditError. */
@@ -29,6 +40,15 @@ export interface WitnessStore {
 
 export function readWitness(pool: pg.Pool): WitnessStore {
   return {
+    heads: async () => {
+      const { rows } = await mapped(
+        pool.query<WitnessedHead>(
+          `SELECT origin, verifier_key AS "verifierKey", size::float8 AS size, checkpoint
+           FROM witness_heads ORDER BY origin`,
+        ),
+      );
+      return rows;
+    },
     acceptedSize: async (origin) => (await mapped(acceptedHead(pool, origin)))?.size ?? 0,
     accept: (key, head) => mapped(acceptHead(pool, key, head)),
     prove: (size, of) => mapped(proveConsistency(pool, size, of)),
