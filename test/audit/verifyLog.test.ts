@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import { signCheckpoint } from '../../src/audit/checkpoint.ts';
+import { parseWitnessKey, verifyCosignature, withSignatures } from '../../src/audit/cosignature.ts';
 import { commit, type EntryDraft, entryBytes, MAX_ENTRY_BYTES } from '../../src/audit/entry.ts';
 import { entryLine, headerLine, parseEntryLine } from '../../src/audit/exportFile.ts';
 import { createLogSigner, type LogSigner } from '../../src/audit/note.ts';
@@ -177,6 +178,37 @@ describe('FORMAT.md', () => {
     expect(await verifyLog(example, { key })).toMatchObject({ entries: 3, keyFrom: 'argument' });
     const shown = checkpointOf(example).trimEnd().split('\n');
     expect(page).toContain(shown.map((line) => (line === '' ? '' : `    ${line}`)).join('\n'));
+  });
+
+  test('its cosignature verifies over the checkpoint of the example', async () => {
+    const line = /^ {4}(— bank-b\/witness .*)$/m.exec(page)![1];
+    const witness = /as a witness: `(.*)`/.exec(page)![1];
+    const checkpoint = checkpointOf(example);
+    expect(await verifyCosignature(checkpoint, line, parseWitnessKey(witness))).toBe(1_767_225_600);
+    const header = JSON.stringify({ ...JSON.parse(example[0]), checkpoint: withSignatures(checkpoint, [line]) });
+    const witnesses = { keys: [witness], quorum: 1 };
+    const report = await verifyLog([header, ...example.slice(1)], { key, witnesses });
+    expect(report.witnessed).toEqual({
+      ...{ entries: 3, quorum: 1 },
+      by: [{ name: 'bank-b/witness', time: 1_767_225_600, entries: 3 }],
+    });
+    await expect(verifyLog(example, { key, witnesses })).rejects.toMatchObject({ code: 'AUDIT_SIGNATURE_INVALID' });
+  });
+
+  test('a witnessed checkpoint that is not of this log, or of more than there is, is found', async () => {
+    const long = await exportOf(9);
+    const header = JSON.parse(long[0]);
+    const other = checkpointOf(await exportOf(5, (i) => entryBytes(draft(i + 1), TIME)));
+    const longer = checkpointOf(await exportOf(12));
+    const ours = checkpointOf(await exportOf(5));
+    const withNotes = (witnessed: unknown) => [JSON.stringify({ ...header, witnessed }), ...long.slice(1)];
+    expect(await failure(withNotes([ours]))).toBeNull();
+    expect(await failure(withNotes([ours, other]))).toMatchObject({
+      ...{ code: 'AUDIT_LOG_TAMPERED', where: 'witnessed checkpoint' },
+    });
+    expect(await failure(withNotes([longer]))).toMatchObject({ code: 'AUDIT_LOG_TAMPERED' });
+    expect(await failure(withNotes('no list'))).toMatchObject({ code: 'AUDIT_FILE_MALFORMED' });
+    expect(await failure(withNotes([checkpointOf(example)]))).toMatchObject({ code: 'AUDIT_SIGNATURE_INVALID' });
   });
 
   test('its hashes are those that the page describes, computed without our code', () => {
