@@ -12,6 +12,7 @@ import { toConnectError } from '../protocol/failure.ts';
 import { Federation, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
 import { abort } from './abort.ts';
 import type { Desk } from './desk.ts';
+import { influenceOf } from './influence.ts';
 import { acknowledge, answer, propose } from './proposals.ts';
 import { planStatus, publishedModel, publishedPlan, publishedRoster } from './queries.ts';
 import { malformed } from './receive.ts';
@@ -57,6 +58,7 @@ export function registerFederation(router: ConnectRouter, desk: Desk, stopping: 
     status: unary('query', 'status', ({ message }) => planStatus(desk, message.planId)),
     getPlan: unary('query', 'plan', ({ message }) => publishedPlan(desk, message.planId)),
     getModel: unary('query', 'published', ({ message }) => publishedModel(desk, message.planId)),
+    getInfluence: unary('query', 'influence', (opened) => influenceOf(desk, opened)),
     getRoster: unary('query', 'roster', () => publishedRoster(desk)),
     tasks: (envelope, context) => tasks(desk, envelope, context, stopping),
   });

@@ -15,6 +15,8 @@ import { OPERATOR, type Roster } from './roster.ts';
 import { type Connection, connect } from './transport.ts';
 
 const CALL_TIMEOUT_MS = 15_000;
+/** A hundred sites are replayed one by one. */
+const REPORT_TIMEOUT_MS = 300_000;
 const DEFAULT_ACCEPTANCE_DEADLINE_MS = 60_000;
 
 const STATES = ['proposed', 'counting', 'training', 'evaluating', 'completed', 'aborted'] as const;
@@ -129,6 +131,17 @@ export async function fetchModel(options: Caller & { planId: string }): Promise<
     const request = party.seal('query', messageId, { planId: options.planId });
     const { message } = party.open('published', await federation.getModel(request, { timeoutMs }), messageId);
     return openModel(party, message.model);
+  });
+}
+
+/** What each site did to the model of a completed plan, as the aggregator computed it: parsed RFC 8785 JSON. Operator only. */
+export async function fetchInfluence(options: Caller & { planId: string }): Promise<unknown> {
+  return call(options, async ({ federation }, party) => {
+    const messageId = `influence/${randomUUID()}`;
+    const request = party.seal('query', messageId, { planId: options.planId });
+    const reply = await federation.getInfluence(request, { timeoutMs: REPORT_TIMEOUT_MS });
+    const { message } = party.open('influence', reply, messageId);
+    return parseCanonical(message.influenceJson, 'influence');
   });
 }
 

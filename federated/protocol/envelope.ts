@@ -58,6 +58,7 @@ const KINDS = {
   status: { schema: wire.PlanStatusSchema, by: aggregator },
   plan: { schema: wire.PublishedPlanSchema, by: aggregator },
   published: { schema: wire.PublishedSchema, by: aggregator },
+  influence: { schema: wire.InfluenceSchema, by: aggregator },
   model: { schema: wire.ModelSchema, by: aggregator },
 } satisfies Record<string, Kind>;
 

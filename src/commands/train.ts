@@ -17,6 +17,7 @@ import {
 import { integerOption, numberOption } from './options.ts';
 import { wrapped } from './text.ts';
 import { registerTrainAnswers } from './trainAnswers.ts';
+import { registerTrainReports } from './trainReports.ts';
 import { aggregatorModel, COLLUDERS, trustMode } from './trustOptions.ts';
 
 interface OperatorFlags {
@@ -152,6 +153,7 @@ Example:
     });
 
   registerTrainAnswers(train, openNode);
+  registerTrainReports(train, operatorFlags);
 
   operatorFlags(train.command('model'))
     .description('fetch the signed model of a completed plan and check its signature')

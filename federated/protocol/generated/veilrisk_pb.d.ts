@@ -1445,6 +1445,34 @@ export declare type Published = Message<"veilrisk.federation.v1.Published"> & {
 export declare const PublishedSchema: GenMessage<Published>;
 
 /**
+ * @generated from message veilrisk.federation.v1.Influence
+ */
+export declare type Influence = Message<"veilrisk.federation.v1.Influence"> & {
+  /**
+   * @generated from field: string plan_id = 1;
+   */
+  planId: string;
+
+  /**
+   * @generated from field: string plan_hash = 2;
+   */
+  planHash: string;
+
+  /**
+   * RFC 8785 form of the report (src/learning/influence/report.ts).
+   *
+   * @generated from field: bytes influence_json = 3;
+   */
+  influenceJson: Uint8Array;
+};
+
+/**
+ * Describes the message veilrisk.federation.v1.Influence.
+ * Use `create(InfluenceSchema)` to create a new message.
+ */
+export declare const InfluenceSchema: GenMessage<Influence>;
+
+/**
  * @generated from message veilrisk.federation.v1.PublishedPlan
  */
 export declare type PublishedPlan = Message<"veilrisk.federation.v1.PublishedPlan"> & {
@@ -1690,6 +1718,16 @@ export declare const Federation: GenService<{
    * @generated from rpc veilrisk.federation.v1.Federation.GetModel
    */
   getModel: {
+    methodKind: "unary";
+    input: typeof SignedEnvelopeSchema;
+    output: typeof SignedEnvelopeSchema;
+  },
+  /**
+   * Operator: what each site's updates did to the model of a completed plan. kind "query" -> "influence".
+   *
+   * @generated from rpc veilrisk.federation.v1.Federation.GetInfluence
+   */
+  getInfluence: {
     methodKind: "unary";
     input: typeof SignedEnvelopeSchema;
     output: typeof SignedEnvelopeSchema;
