@@ -140,13 +140,13 @@ export class SumAggregator {
     const masks: Mask[] = [];
     for (const owner of members) {
       if (survivors.includes(owner)) {
-        const seed = await recover(this.#opened('selfShares', owner), this.#context.threshold, owner);
+        const seed = recover(this.#opened('selfShares', owner), this.#context.threshold, owner);
         masks.push(opposite(selfMask(masking, owner, seed)));
         seed.fill(0);
       } else {
         const publicKey = this.#maskKey(owner, slot);
         const fits = (secret: Uint8Array) => equalBytes(publicKeyOf(secret), publicKey);
-        const secret = await recover(this.#opened('keyShares', owner), this.#context.threshold, owner, fits);
+        const secret = recover(this.#opened('keyShares', owner), this.#context.threshold, owner, fits);
         const key = privateKey(secret);
         secret.fill(0);
         // What the missing member would have added is what is left of its peers' masks.

@@ -1,6 +1,6 @@
 /**
- * Shamir's secret sharing over GF(256), byte by byte (Shamir 1979; the audited library `shamir-secret-sharing`), and its
- * sealing for one receiver: AES-256-GCM under HKDF of the two channel keys.
+ * Shamir's secret sharing over GF(256), byte by byte (Shamir 1979), by the audited library `shamir-secret-sharing`, and the
+ * sealing of shares for one receiver: AES-256-GCM under HKDF of the two channel keys.
  *
  * A site shares one long secret, the mask key and the self-mask seed of every slot. As bytes are shared independently, the
  * slice of a share with the share's x coordinate is a share of the slice of the secret, and opens nothing else.
@@ -9,9 +9,10 @@
  * gives a wrong secret, not an error: see `recover`.
  */
 import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto';
-import { combine, split } from 'shamir-secret-sharing';
+import { split } from 'shamir-secret-sharing';
 import { SecaggError } from '../../src/errors.ts';
 import type { EpochContext } from './epoch.ts';
+import { interpolate } from './interpolation.ts';
 import { KEY_BYTES, sharedKey } from './keys.ts';
 import { equalBytes, frame } from './transcript.ts';
 
@@ -56,18 +57,18 @@ const MAX_TRIES = 200;
  * threshold it cannot be checked. Limit: so one lying site can spoil a sum, as it can by its input.
  * @throws SecaggError SECAGG_SHARES.
  */
-export async function recover(
+export function recover(
   shares: readonly Uint8Array[],
   threshold: number,
   where: string,
   fits?: (secret: Uint8Array) => boolean,
-): Promise<Uint8Array> {
+): Uint8Array {
   for (const subset of subsets(shares.length, threshold, fits === undefined)) {
     const chosen = subset.map((at) => shares[at]);
     // Two sites whose shares have one x coordinate: at least one of them, or who dealt the shares, is wrong.
     if (new Set(chosen.map((share) => share[KEY_BYTES])).size !== chosen.length) continue;
-    const secret = await combine(chosen.slice(0, threshold));
-    const believed = fits ? fits(secret) : chosen.length === threshold || equalBytes(secret, await combine(chosen));
+    const secret = interpolate(chosen.slice(0, threshold));
+    const believed = fits ? fits(secret) : chosen.length === threshold || equalBytes(secret, interpolate(chosen));
     if (believed) return secret;
   }
   throw new SecaggError('SECAGG_SHARES', 'The shares opened for a site do not give its secret.', {

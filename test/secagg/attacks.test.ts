@@ -65,7 +65,7 @@ function opened(epoch: Epoch, sum: SumContext, survivors: readonly string[], ask
 async function secretOf(epoch: Epoch, reveals: readonly Reveal[], list: keyof Reveal, owner: string) {
   const shares = reveals.flatMap((reveal) => reveal[list].filter((share) => share.site === owner));
   if (shares.length < epoch.context.threshold) return undefined;
-  return await recover(
+  return recover(
     shares.map(({ share }) => share),
     epoch.context.threshold,
     owner,
