@@ -9,7 +9,7 @@ import {
 import { integerOption, numberOption } from './options.ts';
 import { lossUp, plainTable } from './text.ts';
 
-interface Flags extends Omit<ExperimentSettings, 'delayMs' | 'deadlineMs' | 'data' | 'signal'> {
+interface Flags extends Omit<ExperimentSettings, 'delayMs' | 'deadlineMs' | 'data'> {
   delay: number;
   deadline: number;
   data?: string[];
@@ -59,12 +59,10 @@ Examples:
   $ veilrisk simulate-federation --sites 5 --contract taiwan --data taiwan.csv.gz --mode site`,
     )
     .action(async ({ delay: delayMs, deadline: deadlineMs, json, data = [], ...flags }: Flags) => {
-      const { signal } = new AbortController();
-      const settings = { ...flags, data, delayMs, deadlineMs, signal };
+      const settings = { ...flags, data, delayMs, deadlineMs };
       const experiment = await runExperiment(settings, (round) => {
         if (!json) process.stderr.write(`${describeRound(round, flags.sites)}\n`);
       });
-      if (experiment === null) return;
       process.stdout.write(json ? `${JSON.stringify(experiment)}\n` : `${describe(experiment)}\n`);
       if (experiment.breaches.length > 0) process.exitCode = 1;
     });

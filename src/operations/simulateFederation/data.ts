@@ -30,6 +30,8 @@ interface Rows {
 
 const TEST_SHARE = 0.2;
 const ROWS_PER_CUSTOMER = 3.5;
+/** Reading is ended by ending the process. */
+const NEVER = AbortSignal.any([]);
 
 /** @param rows transactions of each bank. @param holdout share of the other customers that only evaluate. */
 export function simulatedData(
@@ -78,9 +80,9 @@ function transactions(contract: Contract, bank: string, seed: number, rows: numb
 export async function fileData(
   contract: Contract,
   files: readonly string[],
-  options: { sites: number; seed: number; holdout: number; signal: AbortSignal },
-): Promise<FederationData | null> {
-  const { sites, seed, holdout, signal } = options;
+  options: { sites: number; seed: number; holdout: number },
+): Promise<FederationData> {
+  const { sites, seed, holdout } = options;
   if (files.length !== 1 && files.length !== sites) {
     throw new RequestError('USAGE', `There are ${files.length} files for ${sites} sites.`, {
       where: '--data',
@@ -89,9 +91,8 @@ export async function fileData(
   }
   const banks: Rows[] = [];
   for (const file of files) {
-    const rows = await loadRows(contract, file, { maxRejected: 0, signal });
-    if (rows === null) return null;
-    banks.push(rows);
+    const rows = await loadRows(contract, file, { maxRejected: 0, signal: NEVER });
+    if (rows !== null) banks.push(rows);
   }
   const dealt = files.length === sites ? banks : deal(banks[0], sites, seed);
   const parts = dealt.map((rows, at) => splitBank(rows, contract, { seed, holdout, name: `bank ${at}` }));

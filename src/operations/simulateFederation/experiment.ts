@@ -46,7 +46,6 @@ export interface ExperimentSettings {
   /** Masked sums of one set-up of keys. */
   slots: number;
   seed: number;
-  signal: AbortSignal;
 }
 
 export interface Experiment extends FederationOutcome {
@@ -62,15 +61,14 @@ export interface Experiment extends FederationOutcome {
   wallMs: number;
 }
 
-/** @returns null when `signal` ended it before it began. @throws RequestError USAGE, LearningError, ContractError. */
+/** @throws RequestError USAGE, LearningError, ContractError. */
 export async function runExperiment(
   settings: ExperimentSettings,
   onRound: (outcome: RoundOutcome) => void,
-): Promise<Experiment | null> {
+): Promise<Experiment> {
   checkSettings(settings);
   const { sites, seed, slots, drop, restart, deadlineMs, delayMs, loss, duplicate, reorder } = settings;
   const prepared = settings.dimension === undefined ? await training(settings) : vectors(settings, settings.dimension);
-  if (prepared === null) return null;
   const { work, losses } = prepared;
   const began = performance.now();
   const outcome = await runFederation({
@@ -111,11 +109,10 @@ function vectors(settings: ExperimentSettings, dimension: number): Prepared {
   return { work, losses: null, auc: () => null };
 }
 
-async function training(settings: ExperimentSettings): Promise<Prepared | null> {
+async function training(settings: ExperimentSettings): Promise<Prepared> {
   const { sites, mode, seed, rounds, epsilon, delta, colluders, ringBits } = settings;
   const { contract } = await readContract(settings.contract);
   const data = await dataOf(settings, contract);
-  if (data === null) return null;
   const { quorum } = standing(settings);
   const defaults = defaultPlan({
     ...{ contract, epsilon, delta, sites, quorum, mode, ringBits, roundDeadlineMs: settings.deadlineMs },
@@ -139,14 +136,14 @@ async function training(settings: ExperimentSettings): Promise<Prepared | null> 
 }
 
 async function dataOf(
-  { data, sites, rows, seed, signal }: ExperimentSettings,
+  { data, sites, rows, seed }: ExperimentSettings,
   contract: Parameters<typeof simulatedData>[0],
-): Promise<FederationData | null> {
+): Promise<FederationData> {
   if (data.length === 0) {
     const each = rows ?? Math.max(2_000, Math.round(ROWS_OF_ALL / sites));
     return simulatedData(contract, { sites, rows: each, seed, holdout: 0 });
   }
-  return fileData(contract, data, { sites, seed, holdout: 0, signal });
+  return fileData(contract, data, { sites, seed, holdout: 0 });
 }
 
 function checkSettings(settings: ExperimentSettings): void {
