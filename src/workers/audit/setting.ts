@@ -4,9 +4,10 @@ import type { RandomSource } from '../../random.ts';
 
 /**
  * `scorecard`: all releases of a plan together; `sum`: the same in trust mode `sum`; `counts`, `round`, `histogram`: one
- * release of a plan; `dpsgd`: the steps of a DP-SGD training; `adassp`: the one release of AdaSSP.
+ * release of a plan; `dpsgd`: the steps of a DP-SGD training; `rotated`: the rounds of a dense plan in trust mode `sum`;
+ * `adassp`: the one release of AdaSSP.
  */
-export const MECHANISMS = ['scorecard', 'sum', 'counts', 'round', 'histogram', 'dpsgd', 'adassp'] as const;
+export const MECHANISMS = ['scorecard', 'sum', 'counts', 'round', 'histogram', 'dpsgd', 'rotated', 'adassp'] as const;
 export type MechanismName = (typeof MECHANISMS)[number];
 
 /** Faults put in on purpose, to show that the audit finds them. */
