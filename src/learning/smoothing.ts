@@ -24,27 +24,53 @@ export function smoothingSolve(
   ordered: number,
   penalty: Penalty,
 ): Float64Array {
-  const size = gradient.length;
-  if (diagonal.length !== size || ordered > size || !(penalty.ridge > 0) || !(penalty.smooth >= 0)) {
+  const solution = Float64Array.from(gradient);
+  if (diagonal.length !== gradient.length) {
+    throw new LearningError('TRAINING_INPUT', 'the smoothing solve needs a positive ridge and matching lengths');
+  }
+  substitute(solution, eliminate(diagonal, ordered, penalty), ordered, penalty.smooth, 0, gradient.length - 1);
+  return solution;
+}
+
+/** What elimination leaves of the matrix: the pivots, and the factor with which each ordered row takes its upper one. */
+interface Eliminated {
+  readonly pivot: Float64Array;
+  readonly factor: Float64Array;
+}
+
+function eliminate(diagonal: Float64Array, ordered: number, penalty: Penalty): Eliminated {
+  const size = diagonal.length;
+  if (ordered > size || !(penalty.ridge > 0) || !(penalty.smooth >= 0)) {
     throw new LearningError('TRAINING_INPUT', 'the smoothing solve needs a positive ridge and matching lengths');
   }
   const pivot = new Float64Array(size);
-  const solution = Float64Array.from(gradient);
+  const factor = new Float64Array(size);
   for (let i = 0; i < size; i++) pivot[i] = diagonal[i] + penalty.ridge;
   for (let i = 0; i + 1 < ordered; i++) {
     pivot[i] += penalty.smooth;
     pivot[i + 1] += penalty.smooth;
   }
   for (let i = 1; i < ordered; i++) {
-    const factor = penalty.smooth / pivot[i - 1];
-    pivot[i] -= factor * penalty.smooth;
-    solution[i] += factor * solution[i - 1];
+    factor[i] = penalty.smooth / pivot[i - 1];
+    pivot[i] -= factor[i] * penalty.smooth;
   }
-  for (let i = size - 1; i >= 0; i--) {
-    const next = i + 1 < ordered ? penalty.smooth * solution[i + 1] : 0;
+  return { pivot, factor };
+}
+
+/** Solves in place for a right side that is zero before `from`; entries after `last` are zero and stay so. */
+function substitute(
+  solution: Float64Array,
+  { pivot, factor }: Eliminated,
+  ordered: number,
+  smooth: number,
+  from: number,
+  last: number,
+): void {
+  for (let i = from + 1; i < ordered; i++) solution[i] += factor[i] * solution[i - 1];
+  for (let i = last; i >= 0; i--) {
+    const next = i + 1 < ordered ? smooth * solution[i + 1] : 0;
     solution[i] = (solution[i] + next) / pivot[i];
   }
-  return solution;
 }
 
 /** x^T A x for the matrix A of the solve: how much the field says, in the solve's own units. */
@@ -68,17 +94,23 @@ export interface SolvedNoise {
   variance: Float64Array;
 }
 
-/** One solve per bin. */
+/** One solve per bin, of one elimination. Bins that are not ordered are rows of their own. */
 export function solvedNoise(diagonal: Float64Array, ordered: number, penalty: Penalty): SolvedNoise {
+  const eliminated = eliminate(diagonal, ordered, penalty);
   let energy = 0;
   const variance = new Float64Array(diagonal.length);
-  const unit = new Float64Array(diagonal.length);
-  for (let i = 0; i < unit.length; i++) {
-    unit[i] = 1;
-    const column = smoothingSolve(unit, diagonal, ordered, penalty);
+  const column = new Float64Array(diagonal.length);
+  for (let i = 0; i < ordered; i++) {
+    column.fill(0);
+    column[i] = 1;
+    substitute(column, eliminated, ordered, penalty.smooth, i, ordered - 1);
     energy += column[i];
-    for (let j = 0; j < column.length; j++) variance[j] += column[j] * column[j];
-    unit[i] = 0;
+    for (let j = 0; j < ordered; j++) variance[j] += column[j] * column[j];
+  }
+  for (let i = ordered; i < diagonal.length; i++) {
+    const own = 1 / eliminated.pivot[i];
+    energy += own;
+    variance[i] += own * own;
   }
   return { energy, variance };
 }
