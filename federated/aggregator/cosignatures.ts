@@ -1,8 +1,9 @@
 /**
  * Cosignatures of the aggregator's log, as the sites send them along with other messages.
  *
- * They are verified as they come and written together, at most a second later: a commit for each would cost every round
- * as many as there are sites. Limit: one that is lost with the process is not asked for again; the next one says more.
+ * The newest of each site is verified and written at most a second later, all sites' together: a commit for each would
+ * cost every round as many as there are sites, and a newer one says more than those before it. Limit: what is lost with
+ * the process is not asked for again.
  */
 
 import type pg from 'pg';
@@ -16,12 +17,18 @@ import { transaction } from './store/database.ts';
 
 const PAUSE_MS = 1_000;
 
+interface Waiting {
+  line: string;
+  /** Notes it may be for, likeliest first. */
+  notes: readonly string[];
+}
+
 export class Cosignatures {
   readonly #pool: pg.Pool;
   readonly #log: Log;
   /** Site -> its verifier key as a witness. */
   readonly #witnesses: ReadonlyMap<string, string>;
-  #waiting: StoredCosignature[] = [];
+  readonly #waiting = new Map<string, Waiting>();
   #writing: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | null = null;
 
@@ -36,22 +43,10 @@ export class Cosignatures {
     );
   }
 
-  /** Keeps the line if it is the site's cosignature of one of `notes`. */
-  async add(site: string, line: string, notes: readonly string[]): Promise<void> {
-    const witness = this.#witnesses.get(site);
-    if (witness === undefined) return;
-    for (const checkpoint of notes) {
-      try {
-        await verifyCosignature(checkpoint, line, parseWitnessKey(witness));
-      } catch (error) {
-        if (!(error instanceof AuditError)) throw error;
-        continue;
-      }
-      this.#waiting.push({ witness, checkpoint, line });
-      this.#timer ??= setTimeout(() => void this.flush(), PAUSE_MS).unref();
-      return;
-    }
-    this.#log.warn({ site }, 'a cosignature fits none of the heads this site was shown');
+  /** Keeps the line, in the place of one of this site that waits, if it is a cosignature of one of `notes`. */
+  add(site: string, line: string, notes: readonly string[]): void {
+    this.#waiting.set(site, { line, notes });
+    this.#timer ??= setTimeout(() => void this.flush(), PAUSE_MS).unref();
   }
 
   /** Size of the newest head a site cosigned, 0 for none. */
@@ -68,14 +63,31 @@ export class Cosignatures {
   }
 
   async #write(): Promise<void> {
-    const some = this.#waiting.splice(0);
-    if (some.length === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
     try {
+      const verified = await Promise.all(waiting.map(([site, one]) => this.#verify(site, one)));
+      const some = verified.filter((one) => one !== null);
+      if (some.length === 0) return;
       await transaction(this.#pool, async (client) => {
         for (const one of some) await keepCosignature(client, one);
       });
     } catch (error) {
-      this.#log.warn({ err: error, cosignatures: some.length }, 'cosignatures could not be kept');
+      this.#log.warn({ err: error, cosignatures: waiting.length }, 'cosignatures could not be kept');
     }
+  }
+
+  async #verify(site: string, { line, notes }: Waiting): Promise<StoredCosignature | null> {
+    const witness = this.#witnesses.get(site) ?? '';
+    for (const checkpoint of notes) {
+      try {
+        await verifyCosignature(checkpoint, line, parseWitnessKey(witness));
+        return { witness, checkpoint, line };
+      } catch (error) {
+        if (!(error instanceof AuditError)) throw error;
+      }
+    }
+    this.#log.warn({ site }, 'a cosignature fits none of the heads this site was shown');
+    return null;
   }
 }

@@ -53,8 +53,9 @@ export interface AggregatorLog {
    */
   headFor(site: string, round?: RoundName): Promise<LogHeadInit>;
   /**
-   * A site's cosignature line, from an Update (with its round) or Acknowledge; empty lines are fine. Stored
-   * when it verifies for a head that was shown; otherwise logged, and never a reason to refuse the message.
+   * A site's cosignature line, from an Update (with its round) or Acknowledge; empty lines are fine. The
+   * newest is stored, a little later, when it verifies for a head that was shown; otherwise that is logged, and never a
+   * reason to refuse the message.
    */
   cosigned(site: string, line: string, round?: RoundName): Promise<void>;
   /** kind "checkpoint" of a site's own log: cosigns it when it continues what was cosigned before. */
@@ -132,7 +133,7 @@ class Journal implements AggregatorLog {
 
   async cosigned(site: string, line: string, round?: RoundName): Promise<void> {
     if (line === '') return;
-    await this.#cosignatures.add(site, line, await this.#heads.shownTo(site, round));
+    this.#cosignatures.add(site, line, await this.#heads.shownTo(site, round));
   }
 
   addCheckpoint(site: string, head: LogHeadInit, verifierKey: string): Promise<CosignedInit> {
