@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { contractHash } from '../../contract/contract.ts';
 import { RequestError } from '../../errors.ts';
+import { parsePlan } from '../../learning/plan.ts';
 import { parseScorecard } from '../../learning/scorecard.ts';
 import { privacyStatement } from '../../learning/statement.ts';
 import { systemRandom } from '../../random.ts';
@@ -134,7 +135,7 @@ export async function runDemo(options: DemoOptions, view: DemoView): Promise<Dem
       ...{ contract, epsilon: options.epsilon, delta: options.delta, expectedRows, evaluation: EVALUATION },
       roundDeadlineMs: ROUND_DEADLINE_MS,
     };
-    const plan = writePlan(operator.roster, wishes);
+    const plan = parsePlan(writePlan(operator.roster, wishes));
     for (const line of describePlan(plan)) view.note(line);
     const { planId } = await propose(operator, plan, contract);
     const last = consortium.banks[consortium.banks.length - 1];
