@@ -12,6 +12,8 @@ import { signedBytes } from '../../federated/protocol/envelope.ts';
 import { decodeHistogram, encodeHistogram, MAX_COORDINATE } from '../../federated/protocol/histogram.ts';
 import { IdentityKey, verifySignature } from '../../federated/protocol/identity.ts';
 import { decodeWeights, encodeWeights, stateHash } from '../../federated/protocol/weights.ts';
+import { packVector, toRing } from '../../federated/secagg/ring.ts';
+import { agreementHash, sumHash } from '../../federated/secagg/sum.ts';
 import { resolutionOf } from '../../src/learning/resolution.ts';
 import { scoreEdges } from '../../src/learning/scoreHistogram.ts';
 
@@ -107,6 +109,25 @@ describe('bytes', () => {
     expect(() => decodeWeights(encodeWeights(Float64Array.of(Number.NaN)))).toThrow('not finite');
     expect(() => decodeWeights(new Uint8Array(7))).toThrow('not whole');
     expect(hex(stateHash({ intercept: 0.5, flat: Float64Array.of(1, -2) }))).toBe(golden('state'));
+  });
+
+  test('the packed values, the name of a sum and the agreement of PROTOCOL.md', () => {
+    expect(hex(packVector(toRing(Float64Array.of(1, -2, 3), 20), 20))).toBe(golden('packed'));
+    const sites = ['bank-1', 'bank-2', 'bank-3'];
+    const bytes = (value: number) => new Uint8Array(32).fill(value);
+    const name = sumHash(
+      {
+        ...{ rosterHash: bytes(0xab), planHash: 'cd'.repeat(32), epoch: 0 },
+        ...{ threshold: 3, minimum: 3, slots: 8, roster: sites },
+      },
+      bytes(0xef),
+      {
+        ...{ round: 1, attempt: 0, slot: 0, stateHash: bytes(1), members: sites },
+        ...{ dimension: 3, bits: 20, logHead: bytes(0) },
+      },
+    );
+    expect(hex(name)).toBe(golden('sum'));
+    expect(hex(agreementHash(name, sites, bytes(0)))).toBe(golden('agreement'));
   });
 
   test('the knots of PROTOCOL.md', () => {
