@@ -27,8 +27,8 @@ FROM runtime AS aggregator
 EXPOSE 7443
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["node", "src/main.ts", "aggregator", "health", "--data-dir", "/data"]
-ENTRYPOINT ["node", "src/main.ts", "aggregator"]
-CMD ["start", "--data-dir", "/data", "--roster", "/consortium/roster.json", "--host", "0.0.0.0", "--port", "7443"]
+ENTRYPOINT ["node", "src/main.ts"]
+CMD ["aggregator", "start", "--data-dir", "/data", "--host", "0.0.0.0", "--port", "7443"]
 
 FROM runtime AS node
 ENV VEILRISK_DATA_DIR=/data VEILRISK_HOST=0.0.0.0 VEILRISK_PORT=8080

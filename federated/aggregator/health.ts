@@ -7,16 +7,16 @@
 
 import { FederationError } from '../../src/errors.ts';
 import { fromConnectError } from '../protocol/failure.ts';
-import { rosterHash } from '../protocol/roster.ts';
+import { AGGREGATOR, rosterHash } from '../protocol/roster.ts';
 import { connect } from '../protocol/transport.ts';
-import { openInstallation } from './installation.ts';
+import { openMembership } from './installation.ts';
 
 export interface HealthOptions {
   /** Whose certificate is shown. */
   dataDir: string;
   /** File; else the roster the data directory has accepted. */
   roster?: string;
-  /** https URL. Without it: the port on this machine, else the roster's URL, else the default port on this machine. */
+  /** https URL. Without it: the port on this machine; at a bank the roster's URL; the default port on this machine. */
   aggregator?: string;
   port?: number;
   defaultPort: number;
@@ -38,12 +38,13 @@ const TIMEOUT_MS = 3_000;
  *   ROSTER_INVALID when keys or roster cannot be read, or the aggregator serves another roster.
  */
 export async function checkHealth(options: HealthOptions): Promise<Health> {
-  const { signedRoster, identity } = await openInstallation(options.dataDir, options.roster);
+  const { signedRoster, place, identity } = await openMembership(options.dataDir, options.roster);
   const { roster } = signedRoster;
   const here = (port: number) => `https://127.0.0.1:${port}`;
+  // The aggregator's own address may not be reachable from where it runs.
+  const listed = place.name === AGGREGATOR ? undefined : roster.aggregator.url;
   const url =
-    options.aggregator ??
-    (options.port === undefined ? (roster.aggregator.url ?? here(options.defaultPort)) : here(options.port));
+    options.aggregator ?? (options.port === undefined ? (listed ?? here(options.defaultPort)) : here(options.port));
   const connection = connect(roster, url, identity);
   try {
     const reply = await connection.federation.health({}, { timeoutMs: TIMEOUT_MS });

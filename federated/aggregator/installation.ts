@@ -8,9 +8,8 @@
 
 import { FederationError } from '../../src/errors.ts';
 import type { IdentityKey } from '../protocol/identity.ts';
-import type { SignedRoster } from '../protocol/roster.ts';
-import { readRosterFile } from '../provision/files.ts';
-import { checkSuccession, installedRoster, memberFiles, openMember } from '../provision/membership.ts';
+import type { Member, SignedRoster } from '../protocol/roster.ts';
+import { followedRoster, memberFiles, openMember } from '../provision/membership.ts';
 
 export interface Installation {
   signedRoster: SignedRoster;
@@ -24,16 +23,22 @@ export interface Installation {
  *   CERTIFICATE_REFUSED when the TLS key of its certificate is not here.
  */
 export async function openInstallation(dataDir: string, file?: string): Promise<Installation> {
-  const accepted = await installedRoster(dataDir);
-  const signedRoster = file === undefined ? accepted : await readRosterFile(file);
+  const { signedRoster, identity } = await openMembership(dataDir, file);
+  const certificate = signedRoster.roster.aggregator.certificate;
+  return { signedRoster, identity, tls: { key: identity.tlsKey ?? '', certificate } };
+}
+
+/** The same for any member's directory. */
+export async function openMembership(
+  dataDir: string,
+  file?: string,
+): Promise<{ signedRoster: SignedRoster; place: Member; identity: IdentityKey }> {
+  const signedRoster = await followedRoster(dataDir, file);
   if (signedRoster === null) {
     throw new FederationError('ROSTER_INVALID', 'The data directory holds no roster.', {
       where: memberFiles(dataDir).roster,
       fix: 'Run `veilrisk provision site --aggregator`, have the request signed, then `veilrisk provision join`.',
     });
   }
-  const { roster } = signedRoster;
-  checkSuccession(accepted?.roster ?? null, roster);
-  const { identity } = await openMember(dataDir, roster);
-  return { signedRoster, identity, tls: { key: identity.tlsKey ?? '', certificate: roster.aggregator.certificate } };
+  return { signedRoster, ...(await openMember(dataDir, signedRoster.roster)) };
 }

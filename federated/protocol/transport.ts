@@ -14,7 +14,7 @@ import { createGrpcTransport, Http2SessionManager } from '@connectrpc/connect-no
 import { FederationError } from '../../src/errors.ts';
 import { Federation } from './generated/veilrisk_pb.js';
 import type { IdentityKey } from './identity.ts';
-import { memberWithKey, type Roster } from './roster.ts';
+import { memberWithKey, OPERATOR, type Roster } from './roster.ts';
 
 /** Largest message either side reads, bytes. */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
@@ -95,7 +95,10 @@ export function checkDates(name: string, certificate: X509Certificate, now = new
   if (now > validToDate) {
     throw new FederationError('CERTIFICATE_REFUSED', `The certificate expired on ${day(validToDate)}.`, {
       where: name,
-      fix: 'Rotate it: `veilrisk provision site --rotate`, then `veilrisk provision rotate` at the operator.',
+      fix:
+        name === OPERATOR
+          ? 'Renew it: `veilrisk provision rotate --operator`, and hand the new roster out.'
+          : 'Rotate it: `veilrisk provision site --rotate`, then `veilrisk provision rotate` at the operator.',
     });
   }
   if (now < validFromDate) {

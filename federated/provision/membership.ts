@@ -21,7 +21,7 @@ import {
   rosterHash,
   type SignedRoster,
 } from '../protocol/roster.ts';
-import { readOptionalJson, syncDirectory, writeWhole } from './files.ts';
+import { readOptionalJson, readRosterFile, syncDirectory, writeWhole } from './files.ts';
 
 export const memberFiles = (dataDir: string) => ({
   identity: join(dataDir, 'identity.pem'),
@@ -34,6 +34,15 @@ export const memberFiles = (dataDir: string) => ({
 export async function installedRoster(dataDir: string): Promise<SignedRoster | null> {
   const json = await readOptionalJson(memberFiles(dataDir).roster);
   return json === undefined ? null : parseSignedRoster(json);
+}
+
+/** The roster of the file, which must not be older than the accepted one, or that one; null when there is neither. */
+export async function followedRoster(dataDir: string, file?: string): Promise<SignedRoster | null> {
+  const accepted = await installedRoster(dataDir);
+  if (file === undefined) return accepted;
+  const given = await readRosterFile(file);
+  checkSuccession(accepted?.roster ?? null, given.roster);
+  return given;
 }
 
 /**

@@ -1,27 +1,18 @@
-/** The roster a node follows: which one, with which keys, and the line in its audit log that says since when. */
+/** A node under a roster: with which keys, and the line in its audit log that says since when. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IdentityKey } from '../../federated/protocol/identity.ts';
-import { type Roster, rosterHash, type SignedRoster } from '../../federated/protocol/roster.ts';
+import { type Roster, rosterHash } from '../../federated/protocol/roster.ts';
 import { daysLeft } from '../../federated/protocol/transport.ts';
-import { readRosterFile, writeWhole } from '../../federated/provision/files.ts';
+import { writeWhole } from '../../federated/provision/files.ts';
 import { keyFingerprint } from '../../federated/provision/fingerprint.ts';
-import { checkSuccession, installedRoster, openMember } from '../../federated/provision/membership.ts';
+import { openMember } from '../../federated/provision/membership.ts';
 import { RequestError } from '../errors.ts';
 import type { NodeContext } from './context.ts';
 
 const WARN_DAYS = 30;
 /** Hash of the roster the audit log knows of. */
 const NOTED = 'roster.noted';
-
-/** The roster of the file, which must not be older than the accepted one, or the accepted one; null when there is neither. */
-export async function rosterInForce(dataDir: string, file?: string): Promise<SignedRoster | null> {
-  const accepted = await installedRoster(dataDir);
-  if (file === undefined) return accepted;
-  const given = await readRosterFile(file);
-  checkSuccession(accepted?.roster ?? null, given.roster);
-  return given;
-}
 
 /**
  * The node's keys under a roster.

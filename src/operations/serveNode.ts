@@ -1,10 +1,10 @@
 /** A running node: the REST API, and the bank's side of the federation once a roster was accepted (or is given). */
 import type { SignedRoster } from '../../federated/protocol/roster.ts';
-import { memberFiles } from '../../federated/provision/membership.ts';
+import { followedRoster, memberFiles } from '../../federated/provision/membership.ts';
 import { nextRoster } from '../../federated/provision/watch.ts';
 import { runParticipant } from '../participant/participant.ts';
 import type { NodeContext } from './context.ts';
-import { nodeMembership, noteRoster, rosterInForce, warnOfExpiry } from './nodeRoster.ts';
+import { nodeMembership, noteRoster, warnOfExpiry } from './nodeRoster.ts';
 import { type NodeEvent, openParticipantPort } from './training.ts';
 import { openWitness } from './witness.ts';
 
@@ -45,7 +45,7 @@ export async function serveNode(context: NodeContext, serveApi: ServeApi, flags:
     if (flags.progressJson) process.stdout.write(`${JSON.stringify(event)}\n`);
   };
   const read = async (): Promise<SignedRoster | null> => {
-    const signed = await rosterInForce(flags.dataDir, flags.roster);
+    const signed = await followedRoster(flags.dataDir, flags.roster);
     if (signed !== null) await nodeMembership(context, flags.dataDir, signed.roster);
     return signed;
   };
