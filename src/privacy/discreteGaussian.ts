@@ -16,7 +16,7 @@
  * distance, whole steps plus the distance of the side's first integer, with probability proportional to exp(-distance / t),
  * and accept it in the same way. Centres are multiples of 2^-20, so distances are exact and integers still decide.
  *
- * Limit: sigma^2 <= 2^62, 2^40 around a centre. The running time depends on the drawn value and on the centre's fraction (a
+ * Limit: sigma^2 <= 2^62, 2^52 around a centre. The running time depends on the drawn value and on the centre's fraction (a
  * timing side channel, as in every published rejection sampler); do not let an adversary time a single draw.
  *
  * GUARANTEES.md: "Discrete Gaussian noise"
@@ -57,14 +57,15 @@ export function discreteGaussianSampler(sigmaSquared: Rational): DiscreteGaussia
 
 /** A centre is a multiple of 2^-CENTRE_BITS. */
 export const CENTRE_BITS = 20;
-const LARGEST_CENTRED_VARIANCE = 1n << 40n;
+/** Largest sigma^2 around a centre: distances, multiples of 2^-20, are exact up to 2^33, 128 times its root. */
+export const LARGEST_CENTRED_VARIANCE = 1n << 52n;
 const STEPS = 2 ** CENTRE_BITS;
 
 /** Draws an integer z with probability proportional to exp(-(z - centre)^2 / (2 sigma^2)). */
 export type CentredGaussian = (centre: number, random: RandomSource) => number;
 
 /**
- * @param sigmaSquared the variance parameter, in (0, 2^40]; a centre must be a multiple of 2^-20 below 2^33.
+ * @param sigmaSquared the variance parameter, in (0, 2^52]; a centre must be a multiple of 2^-20 below 2^33.
  * @throws PrivacyError PRIVACY_PARAMETER outside that range, also for a centre.
  */
 export function centredGaussianSampler(sigmaSquared: Rational): CentredGaussian {

@@ -13,6 +13,7 @@
  * GUARANTEES.md: "Rotated gradient sums"
  */
 import { PrivacyError } from '../../errors.ts';
+import { LARGEST_CENTRED_VARIANCE } from '../../privacy/discreteGaussian.ts';
 import { noiseFor } from '../../privacy/gaussianMechanism.ts';
 import { muFor, roundUp } from '../../privacy/gdp.ts';
 import { approximately, type Rational } from '../../privacy/rational.ts';
@@ -59,6 +60,7 @@ function computeStatement(plan: DensePlan): DenseStatement {
   const exact = m * recordSensitivity({ gridBits: GRID_BITS });
   const sensitivitySquared = steps === 1 ? encodedSensitivitySquared(exact, dimension, unitScale(plan)) : exact * exact;
   const noise = noiseFor(sensitivitySquared, available * sharers.charged);
+  if (steps === 1) requireDrawable(noise.sigmaSquared);
   const limit = limitOf(plan, steps === 1 ? approximately(noise.sigma) : 0);
   // Rounded up: a small multiple of a number that is rounded up already.
   const lossOf = (banks: number) => {
@@ -93,6 +95,15 @@ function computeStatement(plan: DensePlan): DenseStatement {
 export function unitScale({ encoding }: Pick<DensePlan, 'encoding'>): number {
   // Exact: a division by a power of two.
   return encoding.scale / 2 ** GRID_BITS;
+}
+
+/** Noise that cannot be drawn is refused before anything is paid for it. */
+function requireDrawable({ num, den }: Rational): void {
+  if (num <= LARGEST_CENTRED_VARIANCE * den) return;
+  throw new PrivacyError('PRIVACY_PARAMETER', 'the noise is larger than can be drawn around real values', {
+    where: 'encoding.scale',
+    fix: 'use a coarser scale, which fewer bits have',
+  });
 }
 
 /** @param sigma of the noise that is drawn around encoded coordinates; 0 where none is. */

@@ -160,6 +160,8 @@ const DEFAULTS = {
 const PROXIMAL = 0.1;
 // At 16 units of noise a bank the 4 that a draw's discreteness costs are 1.6 % of its variance.
 const LEAST_SIGMA = 16;
+// Half of what can be drawn around real values; finer than any need.
+const LARGEST_SIGMA = 2 ** 25;
 /** Standard deviations of a rotated sum, and of the noise, that fit the ring. */
 const SIGNAL_ROOM = 4;
 const NOISE_ROOM = 20;
@@ -180,5 +182,5 @@ function scaleOf(facts: {
   const parties = mode === 'sum' ? sites : 1;
   const signal = (SIGNAL_ROOM * rows * parties) / sites / Math.sqrt(windowOf(dimension));
   const scale = (2 ** (bits - 1) - 1) / (signal + NOISE_ROOM * noise * Math.sqrt(parties) + 1);
-  return Number(Math.max(1e-3, scale).toPrecision(3));
+  return Number(Math.max(1e-3, Math.min(scale, LARGEST_SIGMA / noise)).toPrecision(3));
 }

@@ -5,9 +5,10 @@ import { mechanismIn, parseFederatedPlan, releaseIn, statementOf } from '../../.
 import { denseStatement } from '../../../src/learning/sgd/denseStatement.ts';
 import { type DensePlanFacts, parseDensePlan, requireDenseContract } from '../../../src/learning/sgd/plan.ts';
 import { canSpend, openBudget } from '../../../src/privacy/budget.ts';
+import { centredGaussianSampler } from '../../../src/privacy/discreteGaussian.ts';
 import { gdpEpsilon, sumUp } from '../../../src/privacy/gdp.ts';
 import { approximately } from '../../../src/privacy/rational.ts';
-import { contractOf } from '../../support/publicData.ts';
+import { contractOf, seededRandom } from '../../support/publicData.ts';
 import { planOf } from '../plans.ts';
 import { contract } from './cases.ts';
 import { densePlan } from './densePlans.ts';
@@ -143,5 +144,20 @@ describe('the statement', () => {
     for (const scale of [1e-3, 1e6]) {
       expect(() => denseStatement(scaled(scale))).toThrow(expect.objectContaining({ code: 'PRIVACY_PARAMETER' }));
     }
+  });
+
+  test('promises noise that can be drawn, at every number of bits', () => {
+    for (const mode of ['site', 'sum'] as const) {
+      for (const bits of [16, 20, 24, 28, 32]) {
+        for (const epsilon of [0.01, 1, 8]) {
+          const { sigmaSquared } = denseStatement(densePlan({ mode, bits, epsilon }));
+          expect(Number.isInteger(centredGaussianSampler(sigmaSquared)(0.5, seededRandom(1)))).toBe(true);
+        }
+      }
+    }
+    // In mode site the whole noise of a small epsilon; with bits to spare for it.
+    const plan = densePlan({ bits: 32, epsilon: 0.01 });
+    const finer = parseDensePlan({ ...plan, encoding: { ...plan.encoding, scale: 8 * plan.encoding.scale } });
+    expect(() => denseStatement(finer)).toThrow(expect.objectContaining({ where: 'encoding.scale' }));
   });
 });
