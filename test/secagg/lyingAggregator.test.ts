@@ -338,6 +338,7 @@ describe('in the round', () => {
       ['gives too few', (all) => all.slice(0, 2)],
       ['gives none', () => []],
       ['gives one twice', ([first, second]) => [first, second, second]],
+      ['adds one of them again', (all) => [...all, all[2]]],
       ['forges one', ([first, second, third]) => [first, second, { ...third, agreement: forged }]],
       ['adds a forged one to enough true ones', (all) => [...all, { site: 'bank-004', agreement: all[0].agreement }]],
       ['names a stranger', ([first, second, third]) => [first, second, { ...third, site: 'bank-009' }]],
