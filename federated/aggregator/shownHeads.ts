@@ -91,7 +91,8 @@ export class ShownHeads {
 export async function keepRoundHead(client: Queryable, name: RoundName, checkpoint: string): Promise<void> {
   await client.query({
     name: 'keep-round-head',
-    text: 'INSERT INTO round_heads (plan_id, round, attempt, size, checkpoint) VALUES ($1, $2, $3, $4, $5)',
+    text: `INSERT INTO round_heads (plan_id, round, attempt, size, checkpoint) VALUES ($1, $2, $3, $4, $5)
+           ON CONFLICT DO NOTHING`,
     values: [name.planId, name.round, name.attempt, parseCheckpoint(checkpoint).size, checkpoint],
   });
 }
