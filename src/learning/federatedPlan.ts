@@ -43,7 +43,9 @@ export function releaseIn(plan: FederatedPlan, { releases }: Pick<PlanStatement,
   throw new LearningError('TRAINING_INPUT', 'The plan has no such round.', { where: `round ${round}` });
 }
 
-/** A release as a mechanism: L2 sensitivity to one customer, squared, and the noise a bank adds, in released integers. */
+/**
+ * A release as a mechanism: L2 sensitivity to one customer, squared, and the noise a bank adds, in released integers.
+ */
 export interface Mechanism {
   readonly sensitivitySquared: number;
   readonly sigma: Rational | null;

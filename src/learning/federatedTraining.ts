@@ -1,6 +1,6 @@
 /**
- * All rounds of a plan of any family in one process: the course and the releases that aggregator and banks run, without what
- * lies between them. Sums of mode `sum` are made in the ring, as secure aggregation makes them.
+ * All rounds of a plan of any family in one process: the course and the releases that aggregator and banks run, without
+ * what lies between them. Sums of mode `sum` are made in the ring, as secure aggregation makes them.
  *
  * Limit: a process that holds several banks' data is for evaluation and tests.
  *

@@ -1,5 +1,6 @@
 /**
- * What every plan of banks has, whatever its family: who takes part, whom it trusts, what it may lose, how long it waits.
+ * What every plan of banks has, whatever its family: who takes part, whom it trusts, what it may lose, how long it
+ * waits.
  */
 import { z } from 'zod';
 import { LearningError } from '../errors.ts';
@@ -86,7 +87,10 @@ export function checkMembers(plan: CommonPlan, context: z.RefinementCtx): void {
   }
 }
 
-/** @throws LearningError TRAINING_INPUT with one issue per rule broken. @param described the file that says what each field means. */
+/**
+ * @throws LearningError TRAINING_INPUT with one issue per rule broken. @param described the file that says what each
+ * field means.
+ */
 export function readPlan<T>(schema: z.ZodType<T>, json: unknown, described: string): T {
   const parsed = schema.safeParse(json);
   if (parsed.success) return parsed.data;

@@ -1,6 +1,6 @@
 /**
- * What one bank sends in a round: the same function of plan, records, weights and randomness at a node, in a simulation and
- * in a test. A node splits it in two, so that what can fail without noise comes before the budget is charged.
+ * What one bank sends in a round: the same function of plan, records, weights and randomness at a node, in a simulation
+ * and in a test. A node splits it in two, so that what can fail without noise comes before the budget is charged.
  *
  * GUARANTEES.md: "Scorecard training", "Federated evaluation", "Rotated gradient sums"
  */

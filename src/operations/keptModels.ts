@@ -1,9 +1,9 @@
 /**
- * Models of families this node does not score with: logistic regression and networks trained between banks. They are kept
- * with the evidence of their training and audited; the champion stays what it is.
+ * Models of families this node does not score with: logistic regression and networks trained between banks. They are
+ * kept with the evidence of their training and audited; the champion stays what it is.
  *
- * Limit: the REST API scores with scorecards, which can give reasons and be evaluated under encryption. A kept model is its
- * bank's own to use, for instance as ONNX (inference/export.ts).
+ * Limit: the REST API scores with scorecards, which can give reasons and be evaluated under encryption. A kept model is
+ * its bank's own to use, for instance as ONNX (inference/export.ts).
  */
 import { contractHash, parseContract } from '../contract/contract.ts';
 import { type DenseModel, denseHash, parseDense } from '../learning/sgd/model.ts';

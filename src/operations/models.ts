@@ -2,8 +2,8 @@
  * The models of a node: adopt one, list them, and hold the champion ready for scoring.
  *
  * A model is parsed and its hash checked before it is adopted and again when it is loaded, so that a row changed in the
- * database is refused instead of scored with. The champion is kept in memory for `CACHE_MS`; an adoption in this process
- * shows at once, one by another process within that time, and every decision names the model that made it.
+ * database is refused instead of scored with. The champion is kept in memory for `CACHE_MS`; an adoption in this
+ * process shows at once, one by another process within that time, and every decision names the model that made it.
  */
 import { type Contract, contractHash, layoutOf, parseContract } from '../contract/contract.ts';
 import { checkModel, type LinearModel } from '../encryption/model.ts';
@@ -23,7 +23,9 @@ export interface Adoption {
   model: unknown;
   /** Refuses the model when its hash is another one, e.g. the one that a signature covers. */
   expectedHash?: string | undefined;
-  /** Refuses the model when its `training` block says something else, e.g. than the plan that this node took part in. */
+  /**
+   * Refuses the model when its `training` block says something else, e.g. than the plan that this node took part in.
+   */
   expectedTraining?: Partial<Omit<Scorecard['training'], 'unit'>> | undefined;
   /** Training plan it came from, which gives one model; null for a model of this bank alone. */
   planId?: string | null | undefined;
@@ -49,7 +51,10 @@ export interface LoadedModel {
   scorecard: Scorecard;
   /** The same weights over the one-hot dimensions of the contract. */
   linear: LinearModel;
-  /** Presets that can carry a transaction of this contract; none when weights or fields are outside the limits of CKKS scoring. */
+  /**
+   * Presets that can carry a transaction of this contract; none when weights or fields are outside the limits of CKKS
+   * scoring.
+   */
   presets: PresetName[];
 }
 
@@ -94,11 +99,11 @@ function cacheOf({ store }: Pick<NodeContext, 'store'>): Cache {
 }
 
 /**
- * Makes a scorecard the champion and retires the one before; model, status and audit entry commit together. Adopting the
- * champion again changes nothing. A model of another family is kept and does not become champion (keptModels.ts).
+ * Makes a scorecard the champion and retires the one before; model, status and audit entry commit together. Adopting
+ * the champion again changes nothing. A model of another family is kept and does not become champion (keptModels.ts).
  *
- * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH, and MODEL_SIGNATURE for
- * a second model of one plan; nothing is written
+ * @throws ContractError CONTRACT_INVALID, LearningError MODEL_INVALID or MODEL_CONTRACT_MISMATCH, and MODEL_SIGNATURE
+ * for a second model of one plan; nothing is written
  */
 export async function adoptModel(context: NodeContext, adoption: Adoption): Promise<Adopted> {
   if (isDense(adoption.model)) return keepModel(context, adoption);

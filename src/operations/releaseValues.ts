@@ -1,6 +1,6 @@
 /**
- * What a round asks of this bank's records, for each model family: everything that can fail without noise first, and then,
- * once it is paid for, the noise.
+ * What a round asks of this bank's records, for each model family: everything that can fail without noise first, and
+ * then, once it is paid for, the noise.
  *
  * Limit: between the two steps un-noised. Only what the second one gives may leave the node.
  *

@@ -12,12 +12,14 @@
  * double therefore never changes an outcome, it only saves work. Only +, -, *, / and comparison of IEEE 754 are
  * used, never Math.exp, so the stated error bounds hold on every conforming machine.
  *
- * A centre that is no integer (`centredGaussianSampler`) is met by the same algorithm: propose a side of the centre and a
- * distance, whole steps plus the distance of the side's first integer, with probability proportional to exp(-distance / t),
- * and accept it in the same way. Centres are multiples of 2^-20, so distances are exact and integers still decide.
+ * A centre that is no integer (`centredGaussianSampler`) is met by the same algorithm: propose a side of the centre and
+ * a distance, whole steps plus the distance of the side's first integer, with probability proportional to exp(-distance
+ * / t), and accept it in the same way. Centres are multiples of 2^-20, so distances are exact and integers still
+ * decide.
  *
- * Limit: sigma^2 <= 2^62, 2^52 around a centre. The running time depends on the drawn value and on the centre's fraction (a
- * timing side channel, as in every published rejection sampler); do not let an adversary time a single draw.
+ * Limit: sigma^2 <= 2^62, 2^52 around a centre. The running time depends on the drawn value and on the centre's
+ * fraction (a timing side channel, as in every published rejection sampler); do not let an adversary time a single
+ * draw.
  *
  * GUARANTEES.md: "Discrete Gaussian noise"
  */

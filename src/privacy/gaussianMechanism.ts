@@ -54,9 +54,9 @@ export function noiseFor(sensitivitySquared: number, muSquared: number): NoiseLe
 }
 
 /**
- * The least noise (to 1/1024) that stands in for continuous Gaussian noise of standard deviation
- * `noiseMultiplier` * D: sigma^2 >= D^2 noiseMultiplier^2 + 4. It holds for releases of a Poisson sample too (GUARANTEES.md),
- * so the accountant may be asked with `noiseMultiplier`.
+ * The least noise (to 1/1024) that stands in for continuous Gaussian noise of standard deviation `noiseMultiplier` * D:
+ * sigma^2 >= D^2 noiseMultiplier^2 + 4. It holds for releases of a Poisson sample too (GUARANTEES.md), so the
+ * accountant may be asked with `noiseMultiplier`.
  *
  * @param sensitivitySquared D^2, square of the L2 sensitivity of one release on the integer grid, > 0.
  * @param noiseMultiplier standard deviation over D, > 0.
@@ -111,8 +111,8 @@ export function addNoise(histogram: Float64Array, sigmaSquared: Rational, random
 const LARGEST_CENTRE = 2 ** 32;
 
 /**
- * The nearest point around which a vector of reals can be released: every coordinate to a multiple of 2^-20, at most 2^-21
- * away, which moves two neighbouring vectors apart by at most sqrt(coordinates) 2^-20 more.
+ * The nearest point around which a vector of reals can be released: every coordinate to a multiple of 2^-20, at most
+ * 2^-21 away, which moves two neighbouring vectors apart by at most sqrt(coordinates) 2^-20 more.
  *
  * @throws PrivacyError PRIVACY_PARAMETER for a coordinate of 2^32 or more, or one that is no number.
  */

@@ -1,10 +1,10 @@
 /**
  * The exact sums of a round in a thread of their own, so that scoring never waits for a pass over the records.
  *
- * Records lie in shared memory and are never sent; a job carries the model, its answer the histogram. The sums are bit for
- * bit those of learning/site.ts and learning/scoreHistogram.ts. The thread starts with the first job, and one that dies
- * is replaced.
- * Limit: un-noised, all but `update`. Only what the mechanisms of src/privacy make of it may leave the node.
+ * Records lie in shared memory and are never sent; a job carries the model, its answer the histogram. The sums are bit
+ * for bit those of learning/site.ts and learning/scoreHistogram.ts. The thread starts with the first job, and one that
+ * dies is replaced. Limit: un-noised, all but `update`. Only what the mechanisms of src/privacy make of it may leave
+ * the node.
  */
 import type { Piscina } from 'piscina';
 import { WorkerError } from '../errors.ts';
@@ -24,7 +24,10 @@ export interface TrainingPool {
   scores(data: BinnedData, model: AdditiveModel): Promise<Float64Array>;
   /** Un-noised: as `denseCentres`. @throws as `gradient`, and PrivacyError. */
   centres(data: BinnedData, task: DenseTask): Promise<Float64Array>;
-  /** As `denseRelease`, with the operating system's randomness: what comes back is private, and may be sent once paid for. */
+  /**
+   * As `denseRelease`, with the operating system's randomness: what comes back is private, and may be sent once paid
+   * for.
+   */
   update(data: BinnedData, task: DenseTask): Promise<Float64Array>;
   /**
    * The records that count: at most m of each customer, split into those that train and those that evaluate, in shared

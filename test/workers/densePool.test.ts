@@ -1,4 +1,7 @@
-/** Rounds of dense plans in the training thread: the sums of a direct call, private updates, and codes across the boundary. */
+/**
+ * Rounds of dense plans in the training thread: the sums of a direct call, private updates, and codes across the
+ * boundary.
+ */
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { denseCentres } from '../../src/learning/sgd/denseRelease.ts';

@@ -1,14 +1,14 @@
 /**
  * Gradient sums as short integers: rotated, scaled, cut off where the ring ends, and rounded together with the noise.
  *
- * Source: the distributed discrete Gaussian mechanism (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, algorithms 1 and 2),
- * with one change. There a vector is rounded first, and rounding adds up to sqrt(d) to its sensitivity; that is little where
- * a whole client is protected, and 3 to 7 times the sensitivity at 16 bits where one customer of a bank is. Here the
- * integers are drawn around the real coordinates (`drawAround`), so that rounding costs nothing at all.
+ * Source: the distributed discrete Gaussian mechanism (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, algorithms 1 and
+ * 2), with one change. There a vector is rounded first, and rounding adds up to sqrt(d) to its sensitivity; that is
+ * little where a whole client is protected, and 3 to 7 times the sensitivity at 16 bits where one customer of a bank
+ * is. Here the integers are drawn around the real coordinates (`drawAround`), so that rounding costs nothing at all.
  *
- * Sensitivity. The exact sum is an integer vector that one customer moves by at most R. Rotation and scale are linear and
- * keep lengths, cutting off is 1-Lipschitz; what remains are the roundings of doubles, which are bounded because every
- * coordinate of the exact sum is first cut off at 2^40.
+ * Sensitivity. The exact sum is an integer vector that one customer moves by at most R. Rotation and scale are linear
+ * and keep lengths, cutting off is 1-Lipschitz; what remains are the roundings of doubles, which are bounded because
+ * every coordinate of the exact sum is first cut off at 2^40.
  *
  * GUARANTEES.md: "Rotated gradient sums". Limit: un-noised. Only what `drawAround` makes of it may leave the node.
  */
@@ -46,7 +46,8 @@ export function encodeSum(exact: Float64Array, code: GradientCode): Float64Array
 }
 
 /**
- * The same for numbers that are private already: rounded by chance to one of the two neighbouring integers, without bias.
+ * The same for numbers that are private already: rounded by chance to one of the two neighbouring integers, without
+ * bias.
  *
  * @param released post-processing of noisy releases, in units of the exact sum; what is no number counts as 0.
  */
@@ -75,7 +76,8 @@ export function decodeSum(sum: Float64Array, { rotation, scale }: Pick<GradientC
  */
 export function encodedSensitivitySquared(exact: number, dimension: number, scale: number): number {
   const root = roundUp(Math.sqrt(dimension));
-  // Each of the two vectors, of norm sqrt(d) 2^40 at most, is off by the rotation's error and one rounding of the product.
+  // Each of the two vectors, of norm sqrt(d) 2^40 at most, is off by the rotation's error and one rounding of the
+  // product.
   const doubles = 2 * root * MOST * (rotationError(dimension) + 2 ** -52);
   const grid = root * 2 ** -CENTRE_BITS;
   // Few roundings, each below 2^-53.

@@ -1,17 +1,18 @@
 /**
  * A public random rotation that spreads a vector's length evenly over its coordinates, so that few bits hold them all.
  *
- * Source: the randomized Hadamard transform (Ailon, Chazelle, SIAM J. Comput. 2009; for private sums Kairouz, Liu, Steinke
- * 2021, arXiv 2102.06387, section 4). A transform needs a power of two P; instead of padding, which could nearly double
- * what is sent, two transforms are taken over overlapping windows, [0, P) and then [d - P, d) with P the largest power of
- * two <= d, each after random signs. Both are orthogonal, so their composition is, and every coordinate of the result is
- * spread over at least P others: a vector of norm r has coordinates of about r / sqrt(P), Gaussian in law.
+ * Source: the randomized Hadamard transform (Ailon, Chazelle, SIAM J. Comput. 2009; for private sums Kairouz, Liu,
+ * Steinke 2021, arXiv 2102.06387, section 4). A transform needs a power of two P; instead of padding, which could
+ * nearly double what is sent, two transforms are taken over overlapping windows, [0, P) and then [d - P, d) with P the
+ * largest power of two <= d, each after random signs. Both are orthogonal, so their composition is, and every
+ * coordinate of the result is spread over at least P others: a vector of norm r has coordinates of about r / sqrt(P),
+ * Gaussian in law.
  *
  * The signs are public: SHA-256 of a seed and a counter. They hide nothing and are fixed before any record is read.
  *
  * Rounding. One stage of a transform is an addition and a subtraction, relative error 2^-53 each, so it changes the
- * result by at most 2^-53 of its norm in L2, and normalising adds three roundings: `rotationError` bounds the whole, forward
- * or back. Limit: d <= 2^16.
+ * result by at most 2^-53 of its norm in L2, and normalising adds three roundings: `rotationError` bounds the whole,
+ * forward or back. Limit: d <= 2^16.
  */
 import { sha256 } from '@noble/hashes/sha2.js';
 import { utf8ToBytes } from '@noble/hashes/utils.js';
@@ -66,7 +67,8 @@ export function windowOf(dimension: number): number {
 
 /** Largest L2 distance between the computed and the exact rotation of a vector, as a share of the vector's norm. */
 export function rotationError(dimension: number): number {
-  // Per window: one rounding a stage, three for the factor; twice that covers the growth of the norm by the errors so far.
+  // Per window: one rounding a stage, three for the factor; twice that covers the growth of the norm by the errors so
+  // far.
   return 2 * 2 * (Math.log2(windowOf(dimension)) + 3) * 2 ** -53;
 }
 

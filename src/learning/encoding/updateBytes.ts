@@ -1,8 +1,9 @@
 /**
  * How many bytes the numbers of one update take, packed, at several precisions: what the encoding saves on the wire.
  *
- * Limit: payload only; an envelope adds about 200 bytes. One bit a number (signs, Bernstein et al. 2018, arXiv 1802.04434) is
- * for comparison: signs of a bank's sum are not private, and a sum of noised signs would need far more noise.
+ * Limit: payload only; an envelope adds about 200 bytes. One bit a number (signs, Bernstein et al. 2018, arXiv
+ * 1802.04434) is for comparison: signs of a bank's sum are not private, and a sum of noised signs would need far more
+ * noise.
  */
 export interface UpdateBytes {
   readonly float32: number;

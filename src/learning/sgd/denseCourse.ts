@@ -17,7 +17,9 @@ import { resultOf, startState, stepped } from './optimizer.ts';
 import { type DensePlan, requireDenseContract } from './plan.ts';
 import { bankUnit, serverOptimizer, stateOf, stateText } from './strategy.ts';
 
-/** @throws LearningError TRAINING_INPUT when plan and contract do not fit; PrivacyError when no noise keeps the promise. */
+/**
+ * @throws LearningError TRAINING_INPUT when plan and contract do not fit; PrivacyError when no noise keeps the promise.
+ */
 export function denseCourse(plan: DensePlan, contract: Contract): Course {
   requireDenseContract(plan, contract);
   const planHash = canonicalHash(plan);

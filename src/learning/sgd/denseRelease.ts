@@ -1,9 +1,10 @@
 /**
  * What one bank releases in a round of a dense plan.
  *
- * One step a round: the clipped gradient sum of all its records at the round's weights, rotated, encoded and drawn around
- * (encoding/gradientCode.ts). Several steps (McMahan et al. 2017): each takes the noisy sum as its gradient, FedProx with the
- * pull back to the round's weights; the message is the way made, encoded. The number of records is used nowhere.
+ * One step a round: the clipped gradient sum of all its records at the round's weights, rotated, encoded and drawn
+ * around (encoding/gradientCode.ts). Several steps (McMahan et al. 2017): each takes the noisy sum as its gradient,
+ * FedProx with the pull back to the round's weights; the message is the way made, encoded. The number of records is
+ * used nowhere.
  *
  * GUARANTEES.md: "Rotated gradient sums"
  */

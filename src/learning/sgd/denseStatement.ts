@@ -3,12 +3,12 @@
  * anything runs. Every record is in every step, so a release is mu-GDP and losses add as mu^2, as a ledger needs it.
  *
  * One step a round (`localSteps` 1): the bank's clipped gradient sum, rotated and encoded, each coordinate drawn around
- * its real value (encoding/gradientCode.ts). Mode `site` puts the whole noise into one bank's message, mode `sum` into the
- * sum of the honest banks' messages.
+ * its real value (encoding/gradientCode.ts). Mode `site` puts the whole noise into one bank's message, mode `sum` into
+ * the sum of the honest banks' messages.
  *
- * Several steps: each is a gradient sum on the integer grid with the bank's whole noise, seen by nobody but the bank, whose
- * next steps and message are made of it. What leaves is post-processing of all of them and charged as all of them. Sums of
- * such messages are no sums of noisy gradients, so readers of the model are charged in full.
+ * Several steps: each is a gradient sum on the integer grid with the bank's whole noise, seen by nobody but the bank,
+ * whose next steps and message are made of it. What leaves is post-processing of all of them and charged as all of
+ * them. Sums of such messages are no sums of noisy gradients, so readers of the model are charged in full.
  *
  * GUARANTEES.md: "Rotated gradient sums"
  */
@@ -40,7 +40,8 @@ export interface DenseStatement extends PlanStatement {
   limit: number;
 }
 
-// Statements are asked for in every round. Safe: only ever the value of a pure function of a document that is not changed.
+// Statements are asked for in every round. Safe: only ever the value of a pure function of a document that is not
+// changed.
 const known = new WeakMap<DensePlan, DenseStatement>();
 
 /** @throws PrivacyError PRIVACY_PARAMETER when no noise that can be drawn, or that fits the ring, keeps the promise. */

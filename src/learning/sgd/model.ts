@@ -49,7 +49,9 @@ const denseSchema = z.strictObject({
     .max(4096),
   /** Names of the features, in the order of the first layer's inputs. */
   features: z.array(z.string().min(1).max(400)).min(1).max(65_536),
-  /** Each layer's weights input-major (inputs * outputs), hidden layers followed by max(0, x); the last has one output. */
+  /**
+   * Each layer's weights input-major (inputs * outputs), hidden layers followed by max(0, x); the last has one output.
+   */
   layers: z
     .array(z.strictObject({ weights: z.array(weight).min(1), biases: z.array(weight).min(1).max(1024) }))
     .min(1)
@@ -102,7 +104,10 @@ export function denseHash(model: DenseModel): string {
   return canonicalHash(model);
 }
 
-/** @param parameters in the order of `networkOf`; rounded to float32. @throws LearningError MODEL_INVALID when not finite. */
+/**
+ * @param parameters in the order of `networkOf`; rounded to float32. @throws LearningError MODEL_INVALID when not
+ * finite.
+ */
 export function toDense(
   parameters: Float64Array,
   settings: SgdSettings,

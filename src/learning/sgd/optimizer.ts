@@ -1,11 +1,11 @@
 /**
  * From noisy gradients to weights: Adam or plain steps, and the mean of the iterates of the second half.
  *
- * Source: Kingma, Ba 2015 (arXiv 1412.6980), algorithm 1; Polyak, Juditsky 1992 for the mean, which averages noise
- * out at no cost in privacy. Between banks, Adam over mean updates is FedAdam and a plain step along them FedAvg (Reddi et
- * al. 2021, arXiv 2003.00295, algorithms 1 and 2). Rare features have small gradients, and Adam's division by their own size is what lets
- * them move within the few steps that privacy affords. Momentum is short, because correlated features overshoot
- * together. The L2 penalty has the size of the known noise, so that it fades as the data outweighs the noise.
+ * Source: Kingma, Ba 2015 (arXiv 1412.6980), algorithm 1; Polyak, Juditsky 1992 for the mean, which averages noise out
+ * at no cost in privacy. Between banks, Adam over mean updates is FedAdam and a plain step along them FedAvg (Reddi et
+ * al. 2021, arXiv 2003.00295, algorithms 1 and 2). Rare features have small gradients, and Adam's division by their own
+ * size is what lets them move within the few steps that privacy affords. Momentum is short, because correlated features
+ * overshoot together. The L2 penalty has the size of the known noise, so that it fades as the data outweighs the noise.
  * Everything here sees released sums only: post-processing.
  */
 

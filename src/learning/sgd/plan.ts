@@ -1,13 +1,13 @@
 /**
- * The training plan of a dense family (logistic regression or MLP) between banks: the public document that fixes, before
- * anything runs, what is released and how noisy it is.
+ * The training plan of a dense family (logistic regression or MLP) between banks: the public document that fixes,
+ * before anything runs, what is released and how noisy it is.
  *
- * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts; nothing in it may be tuned on private
- * data. Every record is in every step: the loss of a sampled step is no mu, which is what a ledger adds up.
+ * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts; nothing in it may be tuned on
+ * private data. Every record is in every step: the loss of a sampled step is no mu, which is what a ledger adds up.
  * Limit: no Poisson sampling, no federated evaluation.
  *
- * Strategies: FedAvg (McMahan et al. 2017, arXiv 1602.05629), FedProx (Li et al. 2020, arXiv 1812.06127), FedAdam (Reddi et
- * al. 2021, arXiv 2003.00295).
+ * Strategies: FedAvg (McMahan et al. 2017, arXiv 1602.05629), FedProx (Li et al. 2020, arXiv 1812.06127), FedAdam
+ * (Reddi et al. 2021, arXiv 2003.00295).
  */
 import { z } from 'zod';
 import { canonicalHash } from '../../canonical.ts';
@@ -29,12 +29,17 @@ const denseSchema = z
     hidden: z.array(z.int().min(1).max(1024)).max(4),
     /** Weights of the model under the contract: numbers of an update. */
     dimension: z.int().min(2).max(MAX_ROTATED),
-    /** Records of all banks together, as publicly known. Sums are divided by it; the true number is private and not used. */
+    /**
+     * Records of all banks together, as publicly known. Sums are divided by it; the true number is private and not
+     * used.
+     */
     rows: z.int().min(1).max(1e9),
     /** C: the L2 norm to which the gradient of one record is shortened; see settings.ts. */
     clippingNorm: z.number().min(0.02).max(1e6),
     strategy: z.strictObject({
-      /** What the aggregator makes of the mean update: `fedavg` and `fedprox` a step along it, `fedadam` a step of Adam. */
+      /**
+       * What the aggregator makes of the mean update: `fedavg` and `fedprox` a step along it, `fedadam` a step of Adam.
+       */
       kind: z.enum(['fedavg', 'fedprox', 'fedadam']),
       /** Gradient steps of a bank between two rounds; each is a release. 1 in mode `sum`. */
       localSteps: z.int().min(1).max(50),
@@ -168,7 +173,8 @@ const NOISE_ROOM = 20;
 
 /**
  * As fine as the bits allow: a sum in which all records pull in one direction fits with four standard deviations of its
- * rotated coordinates, as long as no bank has several times its part of the records, and the noise of all banks as well.
+ * rotated coordinates, as long as no bank has several times its part of the records, and the noise of all banks as
+ * well.
  */
 function scaleOf(facts: {
   bits: number;

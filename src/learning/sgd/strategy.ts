@@ -1,9 +1,9 @@
 /**
  * What the aggregator makes of the banks' mean update: the weights of the next round.
  *
- * An update is an estimate of the mean gradient of one record, of a bank's records along its local steps. FedAvg takes the
- * banks' mean way, FedAdam a step of Adam along it; FedProx differs at the banks only. All banks count alike, and sums are
- * divided by public numbers: weights by size would tell the sizes, and let noise and signal differ in size.
+ * An update is an estimate of the mean gradient of one record, of a bank's records along its local steps. FedAvg takes
+ * the banks' mean way, FedAdam a step of Adam along it; FedProx differs at the banks only. All banks count alike, and
+ * sums are divided by public numbers: weights by size would tell the sizes, and let noise and signal differ in size.
  *
  * Everything here sees released sums only: post-processing.
  */

@@ -1,9 +1,10 @@
 /**
  * Rotated gradient sums under attack: all rounds of a dense plan in trust mode `sum`, jointly.
  *
- * Worst case: the attacker knows all other records, sends weights that make each of the customer's gradients longer than the
- * clipping norm, is told the noise of the colluding banks, and sees sums of as many banks as the plan lets make one. The
- * release is a draw around real values, so the likelihood ratio is linear in what is seen, as for added noise.
+ * Worst case: the attacker knows all other records, sends weights that make each of the customer's gradients longer
+ * than the clipping norm, is told the noise of the colluding banks, and sees sums of as many banks as the plan lets
+ * make one. The release is a draw around real values, so the likelihood ratio is linear in what is seen, as for added
+ * noise.
  *
  * GUARANTEES.md: "Privacy audit"
  */

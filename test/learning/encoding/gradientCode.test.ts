@@ -1,6 +1,6 @@
 /**
- * Encoded gradient sums: neighbours stay as close as the statement says, where rounding first would not keep them; nothing is
- * lost by 16 bits; and what comes back is what went in.
+ * Encoded gradient sums: neighbours stay as close as the statement says, where rounding first would not keep them;
+ * nothing is lost by 16 bits; and what comes back is what went in.
  */
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
@@ -151,7 +151,8 @@ test('sixteen bits lose nothing for 5 to 30 banks: the error of a sum is that of
     );
     const truth = exact.reduce((a, b) => a.map((value, i) => value + b[i]));
     const error = length(minus(decodeSum(ringSum(sent, 16), code), truth)) / R;
-    // Chi of d = 1024 coordinates: five standard deviations are 11 %, false-alarm rate 1e-6; rounding would show above it.
+    // Chi of d = 1024 coordinates: five standard deviations are 11 %, false-alarm rate 1e-6; rounding would show above
+    // it.
     const noise = (sigma / 1024 / scale) * Math.sqrt(banks * dimension);
     expect(Math.abs(error / noise - 1)).toBeLessThan(0.11);
     // In fewer bits the same sum wraps around and is lost.

@@ -1,6 +1,6 @@
 /**
- * Releases of a dense plan: neighbours under attack by any weights, the loss an attacker finds, and that banks together learn
- * what one process learns.
+ * Releases of a dense plan: neighbours under attack by any weights, the loss an attacker finds, and that banks together
+ * learn what one process learns.
  */
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
