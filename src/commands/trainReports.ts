@@ -57,19 +57,21 @@ function pathsOf(flags: OperatorFlags): { roster: string; key: string; url: stri
 }
 
 function describeComparison({ models, preferred, decided, cautions }: ModelComparison): string {
-  const table = plainTable(['plan', 'AUC', 'best minus it', 'KS', 'observed / expected', 'slope', 'may be best'], 1);
-  for (const { planId, auc, ks, inTheLarge, slope, behind, mayBeBest } of models) {
+  const table = plainTable(['plan', 'AUC', 'best minus it', 'KS', 'calibrated']);
+  for (const { planId, auc, ks, calibrated, behind } of models) {
     const difference = behind === null ? 'the best' : interval(behind.auc);
-    const figures = [interval(auc), difference, interval(ks), interval(inTheLarge), interval(slope)];
-    table.push([planId.slice(0, 12), ...figures, mayBeBest ? 'yes' : 'no']);
+    const calibration = calibrated === null ? 'hidden' : calibrated ? 'yes' : 'no';
+    table.push([planId.slice(0, 12), interval(auc), difference, interval(ks), calibration]);
   }
-  const open = models.filter(({ mayBeBest }) => mayBeBest).map(({ planId }) => planId);
+  const others = models
+    .filter(({ mayBeBest, planId }) => mayBeBest && planId !== preferred)
+    .map(({ planId }) => planId);
   const verdict =
     preferred === null
       ? 'no decision: the noise hides every AUC'
       : decided
         ? `prefer the model of plan ${preferred}: all others are worse, beyond noise, with 95 %`
-        : `the noise does not allow a decision between ${open.join(', ')}; the best figure is that of ${preferred}`;
+        : `the noise does not allow a decision: ${preferred} has the best figure, but ${others.join(', ')} may be better`;
   return [table.toString(), ...cautions.map((caution) => wrapped('caution: ', caution)), wrapped('', verdict)].join(
     '\n',
   );
@@ -94,7 +96,7 @@ function describeInfluence({ sites, notes, falseAlarms, mode }: InfluenceReport)
       ...[first === undefined ? '-' : first.cosine.toFixed(2), first === undefined ? '-' : percent(first.share)],
       withoutIt === null ? '-' : withoutIt.logitShift.toFixed(3),
       interval(evaluationWithoutIt?.auc ?? null),
-      suspicion === null ? '-' : suspicion.suspected.length === 0 ? 'no' : suspicion.suspected.join(', '),
+      suspicion === null ? '-' : suspicion.suspected.length === 0 ? 'no' : 'YES',
     ]);
   }
   const legend =

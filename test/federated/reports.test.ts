@@ -1,9 +1,16 @@
 /** The operator's reports over real gRPC and a real PostgreSQL: what each site did to a model, and which model to prefer. */
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Aggregator } from '../../federated/aggregator/server.ts';
 import { proposePlan } from '../../federated/protocol/client.ts';
 import { fromConnectError } from '../../federated/protocol/failure.ts';
+import { tlsKeyFile, writeSecretPem } from '../../federated/protocol/identity.ts';
+import { signRoster } from '../../federated/protocol/roster.ts';
 import { connect } from '../../federated/protocol/transport.ts';
 import { LearningError } from '../../src/errors.ts';
 import { readInfluence } from '../../src/learning/influence/document.ts';
@@ -106,6 +113,42 @@ describe('train influence', () => {
     const report = await planInfluence(operator(), 'long');
     expect(readInfluence(JSON.parse(JSON.stringify(report)))).toEqual(report);
     expect(() => readInfluence({ ...report, sites: [{ ...report.sites[0], records: 2 }] })).toThrow(LearningError);
+  });
+});
+
+describe('the verb', () => {
+  let directory: string;
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'veilrisk-reports-'));
+    await writeFile(join(directory, 'roster.json'), JSON.stringify(signRoster(c.roster, c.operator)));
+    await c.operator.save(join(directory, 'operator.pem'));
+    await writeSecretPem(tlsKeyFile(join(directory, 'operator.pem')), c.operator.tlsKey ?? '');
+  });
+  afterAll(() => rm(directory, { recursive: true }));
+
+  const verb = async (...args: string[]) => {
+    const main = join(import.meta.dirname, '../../src/main.ts');
+    const who = ['--roster', join(directory, 'roster.json'), '--operator-key', join(directory, 'operator.pem')];
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      ...[main, 'train', ...args, ...who],
+      ...['--aggregator', aggregator.url],
+    ]);
+    return stdout;
+  };
+
+  test('tells a person who is suspected, of what, and how sure that is', async () => {
+    const text = await verb('influence', 'long');
+    expect(text).toMatch(/bank-3: .*another way than those of all others \(probability \d\.\de-\d+/);
+    expect(text).toMatch(/any is suspected with at most 1\.0 %/);
+    expect(text.match(/│ bank-\d .*│ +no │/g)).toHaveLength(5);
+    expect(JSON.parse(await verb('influence', 'long', '--json'))).toMatchObject({ format: 'veilrisk-influence/1' });
+  });
+
+  test('tells a person which model to prefer, or that noise does not allow it', async () => {
+    const text = await verb('compare', 'long', 'short');
+    expect(text).toMatch(/prefer the model of plan|the noise does not allow a decision: /);
+    const { models } = JSON.parse(await verb('compare', 'long', 'short', '--json'));
+    expect(models).toHaveLength(2);
   });
 });
 
