@@ -29,7 +29,7 @@ export function grpcHandler(
     response.on('error', (error) => log.debug({ err: error }, 'reply not delivered'));
     let peer: Peer;
     try {
-      peer = admission.peerOf(request.stream.session?.socket);
+      peer = admission.peerOf(request.stream.session);
     } catch (error) {
       refuse(response, error, log);
       return;

@@ -10,7 +10,7 @@
  */
 
 import { X509Certificate } from 'node:crypto';
-import type { SecureServerOptions } from 'node:http2';
+import type { Http2Session, SecureServerOptions } from 'node:http2';
 import { TLSSocket } from 'node:tls';
 import { createContextKey, type Interceptor } from '@connectrpc/connect';
 import { FederationError } from '../../src/errors.ts';
@@ -38,7 +38,7 @@ export const PEER = createContextKey<Peer | undefined>(undefined);
 
 export interface Admission {
   /** Throws CERTIFICATE_REFUSED when the roster does not list the connection's certificate, or its time is over. */
-  peerOf(socket: unknown): Peer;
+  peerOf(session: Http2Session | undefined): Peer;
   /** Refuses an envelope of another member than the connection's. */
   readonly interceptor: Interceptor;
 }
@@ -63,17 +63,28 @@ export function openAdmission(roster: Roster, options: { behindProxy?: boolean }
       );
     }
   };
+  // A connection keeps its certificate; reading it out of OpenSSL for each request costs more than the rest of the check.
+  const admitted = new WeakMap<Http2Session, Peer & { certificate: X509Certificate }>();
+  const identify = ({ socket }: Http2Session) => {
+    const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
+    if (certificate === undefined) throw refused('The connection shows no certificate.', 'connection');
+    const fingerprint = certificate.fingerprint256.replaceAll(':', '').toLowerCase();
+    const name = names.get(fingerprint);
+    const subject = /^CN=(.*)$/m.exec(certificate.subject)?.[1] ?? 'certificate';
+    if (revoked.has(fingerprint)) throw refused('The certificate was revoked or replaced.', subject);
+    if (name === undefined) throw refused('The certificate is not in the roster in force.', subject);
+    return { name, certificate };
+  };
   return {
-    peerOf(socket) {
-      const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
-      if (certificate === undefined) throw refused('The connection shows no certificate.', 'connection');
-      const fingerprint = certificate.fingerprint256.replaceAll(':', '').toLowerCase();
-      const name = names.get(fingerprint);
-      const subject = /^CN=(.*)$/m.exec(certificate.subject)?.[1] ?? 'certificate';
-      if (revoked.has(fingerprint)) throw refused('The certificate was revoked or replaced.', subject);
-      if (name === undefined) throw refused('The certificate is not in the roster in force.', subject);
-      checkDates(name, certificate);
-      return { name };
+    peerOf(session) {
+      if (session === undefined) throw refused('The connection is gone.', 'connection');
+      let known = admitted.get(session);
+      if (known === undefined) {
+        known = identify(session);
+        admitted.set(session, known);
+      }
+      checkDates(known.name, known.certificate);
+      return known;
     },
     interceptor: (next) => async (request) => {
       const peer = request.contextValues.get(PEER);

@@ -161,7 +161,10 @@ function show(summary: RosterSummary, file: string, json: boolean | undefined): 
     return;
   }
   const { consortium, version, minimumQuorum, members, revoked } = summary;
-  const table = new Table({ head: ['member', 'fingerprint of the identity key', 'days left'], style: { head: [] } });
+  const table = new Table({
+    head: ['member', 'fingerprint of the identity key', 'days left'],
+    style: { head: [], border: [] },
+  });
   for (const { name, fingerprint, daysLeft } of members) table.push([name, halves(fingerprint), daysLeft]);
   process.stdout.write(
     `roster ${version} of ${consortium}: ${members.length - 2} sites, quorum at least ${minimumQuorum}, ` +
