@@ -168,6 +168,9 @@ describe('an update', () => {
     const first = update({}, party, 'once');
     const reply = await connection.federation.submit(first);
     expect(await connection.federation.submit(first)).toEqual(reply);
+    // After a crash the site signs anew, and the cosignature's time is another.
+    const cosigned = update({ cosignature: '— bank-1/witness AAAAAAAA' }, party, 'once');
+    expect(await connection.federation.submit(cosigned)).toEqual(reply);
     expect(party.open('received', reply, 'once').message).toMatchObject({ planId: plan.id, round: 0 });
     const other = histogram(total, encodeHistogram(new Float64Array(total).fill(8)));
     expect(await submit(update(other, party, 'once'))).toBe('MESSAGE_REPLAYED');

@@ -146,6 +146,30 @@ describe('banks that watch the log', () => {
     expect(entries.at(-1)?.type).toBe('plan.ended');
   });
 
+  test('and that die in the middle of a plan, as the aggregator does, go on where the log was', async () => {
+    const all = await consortium(truth);
+    const { c, running } = all;
+    const plan = makePlan(c, { quorum: 3, rounds: 4 });
+    const { roster, operator: operatorKey } = c;
+    await proposePlan({ roster, operatorKey, plan, contract, url: all.url, acceptanceDeadlineMs: 10_000 });
+    const [first] = running;
+    await until(() => first.bank.released.includes(2));
+    await first.stop();
+    const again = runBank(c, 0, all.url, first.bank);
+    cleanUp.push(again.stop);
+    await until(() => first.bank.released.includes(3));
+    const { port } = new URL(all.url);
+    await all.stop();
+    const events: AggregatorEvent[] = [];
+    const second = await startTestAggregator(c, all.databaseUrl, Number(port), (event) => events.push(event));
+    cleanUp.push(second.stop);
+    await until(() => running.every(({ bank }) => bank.ended.length === 1));
+    expect(first.bank.ended[0]).toContain('completed');
+    const sizes = await Promise.all(all.banks.map(({ logs }) => logs.size()));
+    expect(new Set(sizes).size).toBe(1);
+    await until(async () => (await waitingSites(all)) === 0);
+  });
+
   test('of which one is shown another log open nothing, and hold the proof of it', async () => {
     const all = await consortium(async (c, bank, head) => {
       if (bank !== 0) return head;
