@@ -31,7 +31,21 @@ export function registerSimulateFederation(program: Command): void {
     )
     .option('--colluders <number>', 'mode sum: banks that may collude with the aggregator', integerOption, 0)
     .option('--dropouts <number>', 'banks that may be absent (default: as many as can be)', integerOption)
-    .option('--ring-bits <number>', 'mode sum: bits of a number on the wire', integerOption, 32)
+    .option(
+      '--ring-bits <number>',
+      'mode sum: bits of a number on the wire (default: 32 for scorecards)',
+      integerOption,
+    )
+    .addOption(
+      new Option('--family <name>', 'what is trained').choices(['scorecard', 'logistic', 'mlp']).default('scorecard'),
+    )
+    .addOption(
+      new Option('--strategy <name>', 'logistic and mlp: what becomes of the updates (default: fedadam)').choices([
+        'fedavg',
+        'fedprox',
+        'fedadam',
+      ]),
+    )
     .option('--epsilon <number>', 'privacy loss of each bank over the whole plan', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
     .option('--dimension <number>', 'sum made-up vectors of so many numbers instead of training', integerOption)
@@ -56,6 +70,7 @@ Examples:
   $ veilrisk simulate-federation --sites 10 --drop 0.1
   $ veilrisk simulate-federation --sites 100 --drop 0.2 --restart 0.05 --loss 0.01 --rounds 5 --slots 2
   $ veilrisk simulate-federation --sites 30 --dimension 4096 --ring-bits 20 --json
+  $ veilrisk simulate-federation --sites 20 --family logistic --strategy fedadam --rounds 30 --drop 0.1
   $ veilrisk simulate-federation --sites 5 --contract taiwan --data taiwan.csv.gz --mode site`,
     )
     .action(async ({ delay: delayMs, deadline: deadlineMs, json, data = [], ...flags }: Flags) => {

@@ -4,12 +4,15 @@
  * Limit: for researchers and operators who plan. Data is synthetic or the caller's own files, all of it in this process,
  * and its figures are exact: NOT private. The losses are those the plan would have at real banks.
  */
+import type { Contract } from '../../contract/contract.ts';
 import { RequestError } from '../../errors.ts';
 import { courseFor } from '../../learning/course.ts';
 import { auc } from '../../learning/evaluation.ts';
+import { type FederatedPlan, statementOf } from '../../learning/federatedPlan.ts';
 import { defaultPlan, parsePlan, type TrainingPlan, thresholdOf } from '../../learning/plan.ts';
+import { type DenseModel, denseLogits } from '../../learning/sgd/model.ts';
+import { defaultDensePlan, type StrategyKind } from '../../learning/sgd/plan.ts';
 import { type AdditiveModel, logitsOf } from '../../learning/site.ts';
-import { privacyStatement } from '../../learning/statement.ts';
 import { seededRandom } from '../../simulator/random.ts';
 import { readContract } from '../contracts.ts';
 import { type FederationData, fileData, simulatedData } from './data.ts';
@@ -29,7 +32,12 @@ export interface ExperimentSettings {
   colluders: number;
   /** Sites that may be absent; by default as many as the threshold against a lying aggregator leaves. */
   dropouts?: number | undefined;
-  ringBits: number;
+  /** Default: 32 for scorecards and vectors, what a dense plan takes for others. */
+  ringBits?: number | undefined;
+  /** Default `scorecard`. */
+  family?: FederatedPlan['family'] | undefined;
+  /** Families but scorecards. */
+  strategy?: StrategyKind | undefined;
   epsilon: number;
   delta: number;
   /** Sum vectors of so many coordinates instead of training. */
@@ -67,6 +75,8 @@ export async function runExperiment(
   onRound: (outcome: RoundOutcome) => void,
 ): Promise<Experiment> {
   checkSettings(settings);
+  // Before data is read: a plan that cannot be is refused at once.
+  standing(settings);
   const { sites, seed, slots, drop, restart, deadlineMs, delayMs, loss, duplicate, reorder } = settings;
   const prepared = settings.dimension === undefined ? await training(settings) : vectors(settings, settings.dimension);
   const { work, losses } = prepared;
@@ -103,42 +113,48 @@ function standing({ sites, mode, dropouts }: ExperimentSettings): { quorum: numb
 }
 
 function vectors(settings: ExperimentSettings, dimension: number): Prepared {
-  const { sites, mode, rounds, seed, deadlineMs, ringBits } = settings;
+  const { sites, mode, rounds, seed, deadlineMs, ringBits = 32 } = settings;
   const bits = mode === 'sum' ? ringBits : 0;
   const work = vectorWorkload({ sites, ...standing(settings), deadlineMs, dimension, bits, rounds, seed });
   return { work, losses: null, auc: () => null };
 }
 
 async function training(settings: ExperimentSettings): Promise<Prepared> {
-  const { sites, mode, seed, rounds, epsilon, delta, colluders, ringBits } = settings;
   const { contract } = await readContract(settings.contract);
   const data = await dataOf(settings, contract);
-  const { quorum } = standing(settings);
-  const defaults = defaultPlan({
-    ...{ contract, epsilon, delta, sites, quorum, mode, ringBits, roundDeadlineMs: settings.deadlineMs },
-    ...(mode === 'sum' ? { colluders } : {}),
-    expectedRows: data.banks.reduce((sum, { training: rows }) => sum + rows.rows, 0),
-    id: `simulated-${seed}`,
-  });
-  const plan = parsePlan({ ...defaults, rounds });
-  const { losses } = privacyStatement(plan);
-  const work = courseWorkload(courseFor(plan, contract), data.banks, seed);
+  const expectedRows = data.banks.reduce((sum, { training: rows }) => sum + rows.rows, 0);
+  const plan = planOf(settings, contract, expectedRows);
+  const { losses } = statementOf(plan);
+  const work = courseWorkload(courseFor(plan, contract), data.banks, settings.seed);
   return {
     work,
-    losses: { aggregator: losses.aggregator.epsilon, readers: losses.readers.epsilon, delta },
+    losses: { aggregator: losses.aggregator.epsilon, readers: losses.readers.epsilon, delta: plan.delta },
     auc() {
       const finished = work.finished();
       if (finished === null) return null;
-      // Safe: the family of these plans is `scorecard`, whose documents are additive models.
-      return auc(logitsOf(data.test, finished.document as AdditiveModel), data.test.labels);
+      // Safe (both): the document is the one of the plan's family.
+      const logits =
+        plan.family === 'scorecard'
+          ? logitsOf(data.test, finished.document as AdditiveModel)
+          : denseLogits(finished.document as DenseModel, data.test);
+      return auc(logits, data.test.labels);
     },
   };
 }
 
-async function dataOf(
-  { data, sites, rows, seed }: ExperimentSettings,
-  contract: Parameters<typeof simulatedData>[0],
-): Promise<FederationData> {
+function planOf(settings: ExperimentSettings, contract: Contract, expectedRows: number): FederatedPlan {
+  const { sites, mode, seed, rounds, epsilon, delta, colluders, ringBits, family = 'scorecard', strategy } = settings;
+  const facts = {
+    ...{ contract, epsilon, delta, sites, quorum: standing(settings).quorum, mode, expectedRows },
+    ...(mode === 'sum' ? { colluders } : {}),
+    ...{ roundDeadlineMs: settings.deadlineMs, id: `simulated-${seed}` },
+  };
+  if (family !== 'scorecard') return defaultDensePlan({ ...facts, family, strategy, rounds, bits: ringBits });
+  if (strategy !== undefined) throw usage('--strategy', 'Scorecards have a course of their own, and no strategy.');
+  return parsePlan({ ...defaultPlan({ ...facts, ringBits: ringBits ?? 32 }), rounds });
+}
+
+async function dataOf({ data, sites, rows, seed }: ExperimentSettings, contract: Contract): Promise<FederationData> {
   if (data.length === 0) {
     const each = rows ?? Math.max(2_000, Math.round(ROWS_OF_ALL / sites));
     return simulatedData(contract, { sites, rows: each, seed, holdout: 0 });
@@ -147,7 +163,7 @@ async function dataOf(
 }
 
 function checkSettings(settings: ExperimentSettings): void {
-  const { sites, dimension, rounds, slots, delayMs, deadlineMs, rows } = settings;
+  const { sites, dimension, rounds, slots, delayMs, deadlineMs, rows, ringBits } = settings;
   const least = settings.mode === 'sum' ? 3 : 1;
   const rules: [string, boolean, string][] = [
     ['--sites', sites >= least && sites <= 100, `a whole number in ${least} .. 100`],
@@ -157,7 +173,7 @@ function checkSettings(settings: ExperimentSettings): void {
     ['--rows', rows === undefined || (rows >= 50 && rows <= 1_000_000), 'in 50 .. 1,000,000'],
     ['--delay', delayMs >= 0, 'at least 0'],
     ['--deadline', deadlineMs >= 100 && deadlineMs <= 86_400_000, 'in 100 .. 86,400,000'],
-    ['--ring-bits', settings.ringBits >= 16 && settings.ringBits <= 32, 'a whole number in 16 .. 32'],
+    ['--ring-bits', ringBits === undefined || (ringBits >= 16 && ringBits <= 32), 'a whole number in 16 .. 32'],
   ];
   for (const name of ['drop', 'restart', 'loss', 'duplicate', 'reorder'] as const) {
     rules.push([`--${name}`, settings[name] >= 0 && settings[name] <= 1, 'a share in 0 .. 1']);

@@ -16,7 +16,7 @@ const MAIN = join(import.meta.dirname, '../../../src/main.ts');
 
 const small: ExperimentSettings = {
   ...{ sites: 5, mode: 'sum', drop: 0, restart: 0, rounds: 6, colluders: 0, ringBits: 32, epsilon: 8, delta: 1e-6 },
-  ...{ contract: 'demo-transactions', data: [], rows: 6_000, delayMs: 20, deadlineMs: 5_000, slots: 8, seed: 1 },
+  ...{ contract: 'demo-transactions', data: [], rows: 4_000, delayMs: 20, deadlineMs: 5_000, slots: 8, seed: 1 },
   ...{ loss: 0, duplicate: 0, reorder: 0 },
 };
 const run = (changes: Partial<ExperimentSettings> = {}) => runExperiment({ ...small, ...changes }, () => {});
@@ -59,6 +59,18 @@ describe('an experiment', () => {
         Array(5).fill({ up: 0, down: 0 }),
       );
     }
+  });
+
+  test('trains other families and strategies under the same masks', async () => {
+    for (const strategy of ['fedadam', 'fedavg'] as const) {
+      const outcome = await run({ family: 'logistic', strategy, rounds: 8, drop: 0.05, seed: 3 });
+      expect([outcome.state, outcome.breaches]).toEqual(['completed', []]);
+      expect(outcome.rounds.map(({ round, masked, exact }) => [round, masked, exact])).toEqual(
+        Array.from({ length: 8 }, (_, at) => [at + 1, true, true]),
+      );
+      expect(outcome.auc).toBeGreaterThan(0.6);
+    }
+    await expect(run({ strategy: 'fedavg' })).rejects.toMatchObject({ where: '--strategy' });
   });
 
   test('keeps its promises while banks drop out and start anew', async () => {
