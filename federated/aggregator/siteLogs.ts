@@ -87,7 +87,7 @@ async function record(
   const { origin, reason } = contradiction;
   log.error({ origin }, `a log contradicts what it signed before: ${reason}`);
   await transaction(pool, async (client) => {
-    if (!(await keepEvidence(client, contradiction))) return;
+    if ((await keepEvidence(client, contradiction)) !== 'new') return;
     const details = { origin, reason, evidence: evidenceDigest(contradiction) };
     await append(client, { type: 'witness.refuse', actor: 'aggregator', outcome: 'refused', details });
   });

@@ -141,20 +141,30 @@ async function swap(
   return rowCount === 1;
 }
 
-/** Keeps both notes, once. Resolves to whether they were not kept before. */
-export async function keepEvidence(db: Queryable, contradiction: Contradiction): Promise<boolean> {
+/** One pair of notes is proof enough; a log that makes up new ones must not fill its witness's disk. */
+const MOST_EVIDENCE = 100;
+
+/** Keeps both notes, once. `full`: enough is kept against this log already, and this was not. */
+export async function keepEvidence(db: Queryable, contradiction: Contradiction): Promise<'new' | 'known' | 'full'> {
   const { origin, verifierKey, known, head, reason } = contradiction;
+  const digest = evidenceDigest(contradiction);
+  const { rows } = await db.query<{ count: number; isKept: boolean | null }>(
+    `SELECT count(*)::int AS count, bool_or(digest = $2) AS "isKept" FROM witness_evidence WHERE origin = $1`,
+    [origin, digest],
+  );
+  if (rows[0].isKept) return 'known';
+  if (rows[0].count >= MOST_EVIDENCE) return 'full';
   const { rowCount } = await db.query(
     `INSERT INTO witness_evidence (digest, origin, verifier_key, known, shown, old_size, proof, reason)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (digest) DO NOTHING`,
     [
-      evidenceDigest(contradiction),
+      digest,
       ...[origin, verifierKey, known, head.checkpoint, head.oldSize],
       Buffer.from(concatBytes(...head.proof)),
       reason,
     ],
   );
-  return rowCount === 1;
+  return rowCount === 1 ? 'new' : 'known';
 }
 
 /** 64 hex digits: names the pair of notes. */

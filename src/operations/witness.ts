@@ -127,12 +127,15 @@ async function refuse(context: Witnessing, contradiction: Contradiction): Promis
   const { store, log, dataDir } = context;
   const { origin, reason } = contradiction;
   const digest = evidenceDigest(contradiction);
-  await store.transaction(async (tx) => {
-    if (!(await tx.witness.keepEvidence(contradiction))) return;
+  const kept = await store.transaction(async (tx) => {
+    const kept = await tx.witness.keepEvidence(contradiction);
     const details = { origin, reason, evidence: digest };
-    await tx.append({ type: 'witness.refuse', actor: 'aggregator', outcome: 'refused', details });
+    const entry = { type: 'witness.refuse', actor: 'aggregator', outcome: 'refused', details };
+    if (kept === 'new') await tx.append(entry);
+    return kept;
   });
-  const path = dataDir === undefined ? null : join(dataDir, `equivocation-${digest.slice(0, 16)}.json`);
+  const path =
+    dataDir === undefined || kept === 'full' ? null : join(dataDir, `equivocation-${digest.slice(0, 16)}.json`);
   if (path !== null) await writeEvidence(path, contradiction, context.clock());
   log.error({ origin, evidence: path ?? digest }, `the log contradicts what it signed before: ${reason}`);
   return new FederationError('LOG_INCONSISTENT', `The aggregator's log contradicts itself. ${reason}`, {

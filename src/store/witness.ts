@@ -59,7 +59,7 @@ export function readWitness(pool: pg.Pool): WitnessStore {
 
 export function writeWitness({ client }: Session) {
   return {
-    /** Keeps two notes that contradict each other, once; whether they were not kept before. */
+    /** Keeps two notes that contradict each other, once, and so many of a log. */
     keepEvidence: (contradiction: Parameters<typeof keepEvidence>[1]) => keepEvidence(client, contradiction),
   };
 }

@@ -253,6 +253,8 @@ describe('an aggregator that forks its log', () => {
 
   test('and shows one bank both: it refuses for ever, keeps the evidence once, and enters it', async () => {
     const { honest, other } = await forked();
+    const { origin, verifierKey } = honest.log;
+    const signer = { origin, verifierKey, sign: async (bytes: Uint8Array) => members.aggregator.sign(bytes) };
     const dataDir = await mkdtemp(join(directory, 'bank-'));
     const site = await bank(0, undefined, dataDir);
     await show(honest, site);
@@ -276,6 +278,13 @@ describe('an aggregator that forks its log', () => {
     for await (const { bytes } of site.store.audit.entries(0, 10))
       entries.push(JSON.parse(Buffer.from(bytes).toString()).type);
     expect(entries).toEqual(['witness.refuse', 'witness.refuse']);
+    // However many stories it makes up, only so much is kept.
+    for (let i = 0; i < 105; i++) {
+      const note = await signCheckpoint(2, new Uint8Array(32).fill(i), signer);
+      const head = onWire({ checkpoint: note, oldSize: 2n, proof: [] });
+      await expect(site.logs.witness(head)).rejects.toEqual(failing('LOG_INCONSISTENT'));
+    }
+    expect((await readdir(dataDir)).length).toBe(100);
     // The honest log is still followed.
     await honest.enter(happened(4));
     honest.log.listening(site.id, await site.logs.size());
