@@ -182,6 +182,9 @@ describe('a request', () => {
       'both keys new': await makeRequest({
         ...{ role: 'site', name: 'bank-a', identity: IdentityKey.create(), tlsKey: await createTlsKey() },
       }),
+      'own identity key, stolen TLS key': await makeRequest({
+        ...{ role: 'site', name: 'bank-a', identity: IdentityKey.create(), tlsKey: identity.tlsKey ?? '' },
+      }),
       'stolen identity key, own TLS key': await makeRequest({
         ...{ role: 'site', name: 'bank-a', identity, tlsKey: await createTlsKey() },
       }),
