@@ -75,8 +75,10 @@ export class Boards {
   }
 
   async refreshAll(): Promise<void> {
-    for (const snapshot of await loadUnfinished(this.#database.pool)) this.#merge(snapshot);
-    this.#changed('');
+    const unfinished = await loadUnfinished(this.#database.pool);
+    for (const snapshot of unfinished) this.#merge(snapshot);
+    const listed = new Set(unfinished.map(({ plan }) => plan.id));
+    for (const planId of [...this.#boards.keys()]) if (!listed.has(planId)) await this.refresh(planId);
   }
 
   #take(snapshot: PlanSnapshot): Board {

@@ -6,8 +6,8 @@
 import type { EntryDraft, Json } from '../../src/audit/entry.ts';
 import type { Board } from './board.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
-import { type PlanStep, type Transaction, takeStep, transaction } from './store/database.ts';
-import { notify } from './store/notifications.ts';
+import { type PlanStep, type Transaction, takePhase, takeStep, transaction } from './store/database.ts';
+import { noticeOf, notify } from './store/notifications.ts';
 
 export interface StepTaken {
   plan?: PlanStep;
@@ -23,21 +23,40 @@ export interface StepTaken {
 export async function commitStep(desk: Desk, board: Board, token: number, step: StepTaken): Promise<boolean> {
   const { plan } = board;
   const entries = step.entries ?? [];
+  const fence = { planId: plan.id, token, revision: plan.revision };
   const taken = await transaction(desk.database.pool, async (tx) => {
-    const fence = { planId: plan.id, token, revision: plan.revision };
     if (!(await takeStep(tx, fence, step.plan ?? {}))) return false;
     await step.rows?.(tx);
     if (entries.length > 0) await desk.journal?.append(tx, entries);
     await notify(tx, desk.process, plan.id);
     return true;
   });
+  if (taken && entries.length > 0) desk.journal?.committed();
+  return conclude(desk, board, step, taken);
+}
+
+/** Moves the open round of a masked sum to its next phase. @returns false as `commitStep` does. */
+export async function commitPhase(
+  desk: Desk,
+  board: Board,
+  token: number,
+  to: { round: number; phase: string; survivors: readonly string[] },
+  step: Pick<StepTaken, 'board' | 'events'>,
+): Promise<boolean> {
+  const { plan } = board;
+  const fence = { planId: plan.id, token, revision: plan.revision };
+  const notice = noticeOf(desk.process, plan.id);
+  return conclude(desk, board, step, await takePhase(desk.database.pool, fence, { ...to, notice }));
+}
+
+async function conclude(desk: Desk, board: Board, step: StepTaken, taken: boolean): Promise<boolean> {
+  const { plan } = board;
   if (!taken) {
     desk.leases.lost(plan.id);
     desk.sums.forget(plan.id);
     await desk.boards.refresh(plan.id);
     return false;
   }
-  if (entries.length > 0) desk.journal?.committed();
   Object.assign(plan, step.plan);
   plan.revision++;
   step.board?.();

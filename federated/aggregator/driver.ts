@@ -78,10 +78,12 @@ export class Driver {
     try {
       while (this.#running.get(planId) && !this.#stopping.aborted) {
         this.#running.set(planId, false);
-        const board = this.#desk.boards.get(planId);
         const token = this.#desk.leases.tokenOf(planId);
-        if (board === undefined || token === undefined) return;
-        if (board.plan.ended) {
+        if (token === undefined) return;
+        // Leased before anybody reported it, or forgotten because it is over.
+        if (this.#desk.boards.get(planId) === undefined) await this.#desk.boards.refresh(planId);
+        const board = this.#desk.boards.get(planId);
+        if (board === undefined || board.plan.ended) {
           this.#desk.leases.lost(planId);
           return;
         }

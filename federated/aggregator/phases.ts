@@ -4,7 +4,7 @@
  */
 
 import type { Board } from './board.ts';
-import { commitStep } from './commit.ts';
+import { commitPhase, commitStep } from './commit.ts';
 import type { Desk } from './desk.ts';
 import { membersFor } from './epochs.ts';
 import { attemptAgain, noteOpening, type Opening, openedEntries, storeOpening } from './opening.ts';
@@ -75,19 +75,14 @@ async function toPhase(
 ): Promise<boolean> {
   const round = board.current;
   if (round === undefined) return false;
-  return commitStep(desk, board, token, {
-    rows: (tx) =>
-      tx.query({
-        name: 'to-phase',
-        text: 'UPDATE rounds SET phase = $3, survivors = $4 WHERE plan_id = $1 AND number = $2',
-        values: [board.plan.id, round.number, phase, survivors],
-      }),
+  const to = { round: round.number, phase, survivors };
+  return commitPhase(desk, board, token, to, {
     board: () => Object.assign(round, { phase, survivors }),
     events: phaseEvents(board, phase),
   });
 }
 
-export function phaseEvents(board: Board, phase: string) {
+function phaseEvents(board: Board, phase: string) {
   const { id: plan, round } = board.plan;
   return [{ event: 'phase' as const, plan, round, attempt: board.current?.attempt ?? 0, phase }];
 }

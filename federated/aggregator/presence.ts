@@ -40,15 +40,15 @@ export class Presence {
 
   /** Notes a stream. @returns what to call when it ends. */
   async enter(site: string, incarnation: string): Promise<() => Promise<void>> {
-    const here = this.#here.get(site) ?? { streams: 0, incarnation };
-    here.streams++;
-    here.incarnation = incarnation;
-    this.#here.set(site, here);
     await this.#write(
       `INSERT INTO presences (site, incarnation, process, connected, seen_at) VALUES ($1, $3, $2, true, clock_timestamp())
        ON CONFLICT (site) DO UPDATE SET incarnation = $3, process = $2, connected = true, seen_at = clock_timestamp()`,
       [site, this.#process, incarnation],
     );
+    const here = this.#here.get(site) ?? { streams: 0, incarnation };
+    here.streams++;
+    here.incarnation = incarnation;
+    this.#here.set(site, here);
     return async () => {
       here.streams--;
       if (here.streams > 0) return;

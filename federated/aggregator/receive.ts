@@ -45,8 +45,8 @@ export async function receive(desk: Desk, incoming: Incoming): Promise<void> {
       (await desk.messages.isStored({ ...place(), messageId, bodyDigest }))
     )
       return;
-    // Another process may have moved the plan on.
-    if (!(await desk.boards.refresh(planId))) throw error;
+    // What is over here is over everywhere; what is not open yet may have been opened by another process.
+    if (error.code === 'ROUND_CLOSED' || !(await desk.boards.refresh(planId))) throw error;
     incoming.check(board);
   }
   const bytes = envelopeBytes(envelope);

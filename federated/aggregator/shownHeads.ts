@@ -22,7 +22,7 @@ export class ShownHeads {
   readonly #log: Log;
   readonly #known = new Map<string, number>();
   readonly #shown = new Map<string, string[]>();
-  readonly #rounds = new Map<string, string>();
+  readonly #rounds = new Map<string, Promise<string | null>>();
   /** All sites go the same way from one round to the next. */
   readonly #proofs = new Map<string, Promise<Uint8Array<ArrayBuffer>[]>>();
 
@@ -58,10 +58,16 @@ export class ShownHeads {
 
   async #noteOf(round: RoundName | undefined): Promise<string> {
     const name = round === undefined ? null : `${round.planId} ${round.round} ${round.attempt}`;
-    const kept = name === null ? undefined : this.#rounds.get(name);
-    if (kept !== undefined) return kept;
-    const opened = round === undefined ? null : await roundHead(this.#db, round);
-    if (name !== null && opened !== null) return keep(this.#rounds, name, opened);
+    if (round !== undefined && name !== null) {
+      // One look for all sites that ask at once; what was not there, or could not be read, is looked for again.
+      const opened = this.#rounds.get(name) ?? keep(this.#rounds, name, roundHead(this.#db, round));
+      const note = await opened.catch((error) => {
+        this.#rounds.delete(name);
+        throw error;
+      });
+      if (note !== null) return note;
+      this.#rounds.delete(name);
+    }
     const { newest } = this.#keeper;
     const row = await readHeadRow(this.#db);
     await this.#keeper.check(row, newest);

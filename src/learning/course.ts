@@ -16,7 +16,7 @@ import { toModel } from './scorecard.ts';
 import { SCORE_CELLS } from './scoreHistogram.ts';
 import { denseCourse } from './sgd/denseCourse.ts';
 import { flatWeights } from './site.ts';
-import { absorbCounts, absorbRound, createTrainer, currentModel, reviveTrainer } from './trainer.ts';
+import { absorbCounts, absorbRound, createTrainer, currentModel, reviveTrainer, type TrainerState } from './trainer.ts';
 
 /** What sites compute on in a round: an intercept and all weights, one after the other. */
 export interface CourseWeights {
@@ -66,7 +66,13 @@ function scorecardCourse(plan: TrainingPlan, contract: Contract): Course {
   const shape = shapeOf(contract);
   const dimension = resolutionOf(shape, plan.knots).total;
   const evaluation = evaluationRound(plan);
-  const finish = (state: string) => toModel(reviveTrainer(JSON.parse(state)), contract);
+  // The state that comes out of a round goes into its successor, and into its weights: as text each time, parsed once.
+  let last: { text: string; state: TrainerState } | undefined;
+  const revive = (text: string): TrainerState => {
+    if (last?.text !== text) last = { text, state: reviveTrainer(JSON.parse(text)) };
+    return last.state;
+  };
+  const finish = (state: string) => toModel(revive(state), contract);
   // Refuses a plan that does not fit the contract before any site sees it.
   const first = createTrainer(plan, shape);
   return {
@@ -81,14 +87,15 @@ function scorecardCourse(plan: TrainingPlan, contract: Contract): Course {
     needsCounts: (round) => round >= 1 && round <= plan.rounds,
     firstState: () => JSON.stringify(first),
     nextState(state, round, sum, counts, contributors) {
-      const before = reviveTrainer(JSON.parse(state));
+      const before = revive(state);
       const after =
         round === 0 ? absorbCounts(before, sum) : absorbRound(before, sum, counts ?? new Float64Array(0), contributors);
-      return JSON.stringify(after);
+      last = { text: JSON.stringify(after), state: after };
+      return last.text;
     },
     weights(round, state) {
       if (round === 0) return NO_WEIGHTS;
-      const model = round === evaluation ? finish(state) : currentModel(reviveTrainer(JSON.parse(state)));
+      const model = round === evaluation ? finish(state) : currentModel(revive(state));
       return { intercept: model.intercept, flat: flatWeights(model, shape.sizes) };
     },
     finish(state) {

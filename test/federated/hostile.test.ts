@@ -70,6 +70,7 @@ interface Changes {
   round?: number;
   stateHash?: Uint8Array<ArrayBuffer>;
   outcome?: NonNullable<BodyInit<'update'>['outcome']>;
+  cosignature?: string;
 }
 
 function update(changes: Changes = {}, party: Party = siteParty(consortium, 0), id?: string) {

@@ -75,7 +75,13 @@ export class Notifications {
   }
 }
 
+/** Arguments of pg_notify. */
+export function noticeOf(process: string, what: string): { channel: string; payload: string } {
+  return { channel: CHANNEL, payload: `${process} ${what}` };
+}
+
 /** Tells the other processes, when the transaction commits. */
 export async function notify(tx: Pick<pg.ClientBase, 'query'>, process: string, what: string): Promise<void> {
-  await tx.query({ name: 'notify', text: 'SELECT pg_notify($1, $2)', values: [CHANNEL, `${process} ${what}`] });
+  const { channel, payload } = noticeOf(process, what);
+  await tx.query({ name: 'notify', text: 'SELECT pg_notify($1, $2)', values: [channel, payload] });
 }
