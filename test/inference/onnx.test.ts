@@ -9,8 +9,10 @@ import { contractHash } from '../../src/contract/contract.ts';
 import { DIGEST_KEY, digestOf, exportOnnx } from '../../src/inference/export.ts';
 import { ModelProtoSchema } from '../../src/inference/generated/onnx_pb.js';
 import { type OnnxModel, openSession } from '../../src/inference/session.ts';
-import { denseHash } from '../../src/learning/sgd/model.ts';
+import { planHash } from '../../src/learning/plan.ts';
+import { denseHash, toFederatedDense } from '../../src/learning/sgd/model.ts';
 import { contract } from '../learning/sgd/cases.ts';
+import { densePlan } from '../learning/sgd/densePlans.ts';
 import { wildModel } from './models.ts';
 
 const opened: OnnxModel[] = [];
@@ -36,6 +38,17 @@ test('logits and probabilities equal ours within 1e-5, on random and on real rec
     expect(worst).not.toBeNull();
     expect(worst).toBeLessThan(1e-5);
   }
+});
+
+test('the file of a model trained between banks names its plan', async () => {
+  const plan = densePlan({ family: 'mlp' });
+  const weights = Float64Array.from({ length: plan.dimension }, (_, i) => Math.sin(i));
+  const model = toFederatedDense(weights, plan, planHash(plan), contract);
+  const { metadataProps } = fromBinary(ModelProtoSchema, exportOnnx(model));
+  const metadata = Object.fromEntries(metadataProps.map(({ key, value }) => [key, value]));
+  expect(metadata).toMatchObject({ 'veilrisk.plan': planHash(plan), 'veilrisk.model': denseHash(model) });
+  expect(metadata).not.toHaveProperty('veilrisk.settings');
+  expect((await open(exportOnnx(model))).modelHash).toBe(denseHash(model));
 });
 
 describe.each(['logistic', 'mlp'] as const)('%s', (family) => {

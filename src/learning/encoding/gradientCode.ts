@@ -3,7 +3,7 @@
  *
  * Source: the distributed discrete Gaussian mechanism (Kairouz, Liu, Steinke 2021, arXiv 2102.06387, algorithms 1 and
  * 2), with one change. There a vector is rounded first, and rounding adds up to sqrt(d) to its sensitivity; that is
- * little where a whole client is protected, and 3 to 7 times the sensitivity at 16 bits where one customer of a bank
+ * little where a whole client is protected, and 3 to 6 times the sensitivity at 16 bits where one customer of a bank
  * is. Here the integers are drawn around the real coordinates (`drawAround`), so that rounding costs nothing at all.
  *
  * Sensitivity. The exact sum is an integer vector that one customer moves by at most R. Rotation and scale are linear
