@@ -87,13 +87,13 @@ describe('a comparison', () => {
   });
 
   test('of equal models declares a winner in at most one of twenty', () => {
-    // Seeded. At a rate of .05 more than 14 of 100 have probability below 2e-4.
+    // Seeded. At a rate of .05 more than 9 of 50 have probability below 3e-4.
     let wrong = 0;
-    for (let seed = 1; seed <= 100; seed++) {
+    for (let seed = 1; seed <= 50; seed++) {
       const pair = [2 * seed, 2 * seed + 1].map((own) => candidate(String(own), evaluated(1, 3_000, own)));
       if (compareModels(pair).decided) wrong++;
     }
-    expect(wrong).toBeLessThanOrEqual(14);
+    expect(wrong).toBeLessThanOrEqual(9);
   });
 });
 

@@ -63,10 +63,10 @@ describe('an experiment', () => {
 
   test('trains other families and strategies under the same masks', async () => {
     for (const strategy of ['fedadam', 'fedavg'] as const) {
-      const outcome = await run({ family: 'logistic', strategy, rounds: 8, drop: 0.05, seed: 3 });
+      const outcome = await run({ family: 'logistic', strategy, rounds: 5, drop: 0.05, seed: 3 });
       expect([outcome.state, outcome.breaches]).toEqual(['completed', []]);
       expect(outcome.rounds.map(({ round, masked, exact }) => [round, masked, exact])).toEqual(
-        Array.from({ length: 8 }, (_, at) => [at + 1, true, true]),
+        Array.from({ length: 5 }, (_, at) => [at + 1, true, true]),
       );
       expect(outcome.auc).toBeGreaterThan(0.6);
     }

@@ -76,12 +76,12 @@ describe('any schedule', () => {
           expect(outcome.code).toBe('QUORUM_LOST');
         }
       }),
-      { numRuns: 60, seed: 20_260 },
+      { numRuns: 45, seed: 20_260 },
     );
     // The schedules are neither all harmless nor all fatal.
-    expect(completed).toBeGreaterThan(15);
-    expect(aborted).toBeGreaterThan(2);
-    expect(repeated).toBeGreaterThan(5);
+    expect(completed).toBeGreaterThan(10);
+    expect(aborted).toBeGreaterThan(1);
+    expect(repeated).toBeGreaterThan(3);
   });
 
   test('gives the same run again from the same seed', async () => {
