@@ -35,7 +35,9 @@ export class Presence {
   /** The newest that is known, also of a site that is away; undefined of one that was never seen. */
   incarnation(site: string): string | undefined {
     const here = this.#here.get(site);
-    return here !== undefined && here.streams > 0 ? here.incarnation : this.#elsewhere.get(site)?.incarnation;
+    const elsewhere = this.#elsewhere.get(site);
+    // The row is of the last connection: one to another process is newer than a stream that lingers here.
+    return here !== undefined && here.streams > 0 && !elsewhere?.connected ? here.incarnation : elsewhere?.incarnation;
   }
 
   /** Notes a stream. @returns what to call when it ends. */
@@ -49,6 +51,7 @@ export class Presence {
     here.streams++;
     here.incarnation = incarnation;
     this.#here.set(site, here);
+    this.#elsewhere.delete(site);
     return async () => {
       here.streams--;
       if (here.streams > 0) return;

@@ -65,16 +65,15 @@ export class MessageStore {
 
   /** Whether this very message is stored. Throws MESSAGE_REPLAYED when another one has its place or its id. */
   async isStored(row: Omit<MessageRow, 'envelope' | 'refused'>): Promise<boolean> {
-    const { rows } = await this.#pool.query<{ message_id: string; body_digest: string }>({
+    const { rows } = await this.#pool.query<{ same: boolean }>({
       name: 'stored-message',
-      text: `SELECT message_id, body_digest FROM messages
+      text: `SELECT plan_id = $1 AND kind = $2 AND round = $3 AND attempt = $4 AND message_id = $6
+               AND body_digest = $7 AS same FROM messages
              WHERE (plan_id = $1 AND kind = $2 AND round = $3 AND attempt = $4 AND site = $5)
                 OR (site = $5 AND message_id = $6)`,
-      values: [row.planId, row.kind, row.round, row.attempt, row.site, row.messageId],
+      values: [row.planId, row.kind, row.round, row.attempt, row.site, row.messageId, row.bodyDigest],
     });
-    if (rows.some((stored) => stored.body_digest !== row.bodyDigest || stored.message_id !== row.messageId)) {
-      throw replayed();
-    }
+    if (rows.some(({ same }) => !same)) throw replayed();
     return rows.length > 0;
   }
 
