@@ -12,6 +12,7 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { createLogSigner } from '../../src/audit/note.ts';
 import { type Contract, layoutOf } from '../../src/contract/contract.ts';
 import { VeilriskError } from '../../src/errors.ts';
+import { NO_WEIGHTS } from '../../src/learning/course.ts';
 import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
 import type { NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
@@ -92,9 +93,11 @@ export async function openNodeParts(
 }
 
 export function taskOf(plan: TrainingPlan, round: number, contract: Contract): ReleaseTask {
-  const weights = layoutOf(contract).sizes.map((size) => new Array<number>(size).fill(0.01));
+  const { sizes, total } = layoutOf(contract);
+  const weights = sizes.map((size) => new Array<number>(size).fill(0.01));
   return {
-    ...{ plan, planHash: planHash(plan), contract, round, stateHash: String(round).padStart(64, '0') },
+    ...{ plan, planHash: planHash(plan), contract, round, attempt: 1, stateHash: String(round).padStart(64, '0') },
+    weights: round === 0 ? NO_WEIGHTS : { intercept: -1, flat: new Float64Array(total).fill(0.01) },
     model: round === 0 ? null : { intercept: -1, weights },
   };
 }

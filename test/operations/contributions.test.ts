@@ -90,7 +90,7 @@ const distance = (a: Float64Array, b: Float64Array) =>
 
 describe.each([1, 3])('at most %i records of a customer', (most) => {
   const contract = contractWith(most);
-  const { sizes } = layoutOf(contract);
+  const { sizes, total } = layoutOf(contract);
   const K = sizes.length;
   const { offsets } = offsetsOf(sizes);
   /** Of one field: how many records there are. */
@@ -134,8 +134,9 @@ describe.each([1, 3])('at most %i records of a customer', (most) => {
     expect(await port.answerPlan(plan, planHash(plan), contract)).toEqual({ accepted: true });
     const model = { intercept: 0, weights: sizes.map((size) => new Array<number>(size).fill(0)) };
     for (const round of [0, 1, 2]) {
-      const task = { plan, planHash: planHash(plan), contract, round, stateHash: String(round).padStart(64, '0') };
-      await port.release({ ...task, model: round === 0 ? null : model });
+      const named = { plan, planHash: planHash(plan), contract, stateHash: String(round).padStart(64, '0') };
+      const weights = { intercept: 0, flat: new Float64Array(round === 0 ? 0 : total) };
+      await port.release({ ...named, round, attempt: 1, weights, model: round === 0 ? null : model });
     }
     const dataset = await node.store.datasets.forContract(contractHash(contract));
     const held = await node.store.ledger.releases(dataset!.id);

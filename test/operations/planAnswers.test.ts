@@ -96,9 +96,7 @@ test('a plan within the policy waits, is listed with what it costs, and is accep
   expect(waiting?.state).toBe('offered');
 
   const decided = await entriesOf(async () => expect(await run('accept', plan.id)).toBe(`plan ${plan.id} accepted\n`));
-  expect(decided).toEqual([
-    { type: 'plan.answered', actor: 'administrator', outcome: 'accepted', reasonCodes: [] },
-  ]);
+  expect(decided).toEqual([{ type: 'plan.answered', actor: 'administrator', outcome: 'accepted', reasonCodes: [] }]);
   expect(await ask(plan)).toEqual({ accepted: true });
   expect(await run('offers')).toBe('no plan waits\n');
   await expect(decidePlan(node, plan.id, { accept: true })).rejects.toMatchObject({ code: 'NOT_FOUND' });

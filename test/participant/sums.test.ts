@@ -261,7 +261,7 @@ describe('a round', () => {
     expect(bank.released).toEqual([]);
   });
 
-  test.each<[string, RoundChanges['sum']]>([
+  test.each<[string, NonNullable<RoundChanges['sum']>]>([
     ['without the site', { members: names.slice(1) }],
     ['with too few members', { members: names.slice(0, 2) }],
     ['with a member that is not in the roster', { members: [...names, 'bank-9'] }],
