@@ -12,11 +12,14 @@ import { figure, figureOf, lossDown, lossUp, plainTable, wrapped } from './text.
 import { aggregatorModel, COLLUDERS, trustMode } from './trustOptions.ts';
 
 const FAMILIES = ['scorecard', 'logistic', 'mlp', 'adassp'] as const;
+const STRATEGIES = ['fedavg', 'fedprox', 'fedadam'] as const;
 
 interface PlanFlags extends NodeFlags {
   contract?: string;
   plan?: string;
   family: (typeof FAMILIES)[number];
+  strategy?: (typeof STRATEGIES)[number];
+  localSteps?: number;
   epsilon: number;
   delta: number;
   mode?: 'site' | 'sum';
@@ -44,6 +47,8 @@ export function registerPlan(program: Command, openNode: OpenNode): void {
     .option('--contract <file>', 'feature contract: a file, or the name of a published one')
     .option('--plan <file>', 'state this plan (`train propose --dry-run` prints one) instead of writing one')
     .addOption(new Option('--family <name>', 'what is trained').choices(FAMILIES).default('scorecard'))
+    .addOption(new Option('--strategy <name>', 'logistic and mlp: trained between banks, and so').choices(STRATEGIES))
+    .option('--local-steps <number>', "logistic and mlp between banks: a bank's steps in a round", integerOption)
     .option('--epsilon <number>', 'privacy loss of each bank over the whole plan', numberOption, 1)
     .option('--delta <number>', 'probability that the loss is larger', numberOption, 1e-6)
     .addOption(trustMode())
@@ -58,7 +63,7 @@ export function registerPlan(program: Command, openNode: OpenNode): void {
     .option('--dropouts <number>', 'mode sum: banks that may be absent (default: all but the quorum)', integerOption)
     .addOption(aggregatorModel())
     .option('--rows <number>', 'rows of all banks together, a public estimate', integerOption, 40_000)
-    .option('--rounds <number>', 'gradient rounds of a scorecard', integerOption)
+    .option('--rounds <number>', 'gradient rounds of a plan between banks', integerOption)
     .option('--holdout <share>', 'share of the customers that only evaluate the model', numberOption, 0.2)
     .option('--evaluation-share <share>', 'share of the loss (mu squared) the evaluation takes', numberOption, 0.2)
     .option('--no-evaluation', 'train on all customers and measure nothing')
@@ -69,6 +74,9 @@ export function registerPlan(program: Command, openNode: OpenNode): void {
     .addHelpText(
       'after',
       `
+A plan of logistic or mlp is one between banks with --strategy or a node; without, it is one training in one process, as
+\`veilrisk evaluate\` does it.
+
 Without --data-dir this only states. With it, a plan the node would refuse ends with exit code 1 and the code of the
 refusal, such as BUDGET_EXHAUSTED or POLICY_EPSILON; the aggregator would get the same answer.
 
@@ -76,6 +84,7 @@ Examples:
   $ veilrisk plan --contract taiwan --epsilon 1 --sites 4
   $ veilrisk plan --contract taiwan --mode sum --sites 5 --colluders 1 --dropouts 1
   $ veilrisk plan --contract adult --family mlp --rows 26048 --sites 1
+  $ veilrisk plan --contract adult --family mlp --rows 26048 --strategy fedadam
   $ veilrisk plan --plan plan.json --data-dir /var/lib/veilrisk/bank-a`,
     )
     .action(async (flags: PlanFlags) => {
@@ -84,7 +93,8 @@ Examples:
       const asksNode = flags.dataDir !== undefined || flags.databaseUrl !== undefined;
       let stated: Statement;
       let node: NodeOpinion | null = null;
-      if (flags.plan !== undefined || flags.family === 'scorecard') {
+      const isFederated = flags.family !== 'adassp' && (asksNode || flags.strategy !== undefined);
+      if (flags.plan !== undefined || flags.family === 'scorecard' || isFederated) {
         const plan = flags.plan === undefined ? newPlan(flags, contract, roster) : await readPlan(flags.plan);
         stated = statePlan(plan, contract);
         if (asksNode) {
@@ -92,7 +102,7 @@ Examples:
           node = await nodeOpinion(context, roster, plan, contract).finally(() => context.close());
         }
       } else {
-        if (asksNode) throw usage('a node takes part in scorecard plans only', '--family');
+        if (asksNode) throw usage('a node takes part in scorecard, logistic and mlp plans only', '--family');
         stated = otherFamily(flags.family, flags, contract, roster);
       }
       process.stdout.write(
@@ -118,11 +128,11 @@ function needed(contract: Contract | null): Contract {
 }
 
 function newPlan(flags: PlanFlags, contract: Contract | null, roster: Floors | null) {
-  const { evaluation, holdout, evaluationShare: share } = flags;
+  const { evaluation, holdout, evaluationShare: share, family } = flags;
   return planFor(roster ?? { sites: flags.sites, minimumQuorum: 1 }, {
-    ...{ ...flags, family: 'scorecard' as const, contract: needed(contract), expectedRows: flags.rows },
-    aggregator: flags.aggregatorModel,
-    evaluation: evaluation ? { holdout, share } : null,
+    ...{ ...flags, family: family === 'adassp' ? 'scorecard' : family, contract: needed(contract) },
+    ...{ expectedRows: flags.rows, aggregator: flags.aggregatorModel },
+    evaluation: evaluation && family === 'scorecard' ? { holdout, share } : null,
   });
 }
 

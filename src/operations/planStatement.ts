@@ -2,8 +2,8 @@
  * The privacy statement of a training before it runs, the same for every family: unit, neighbours, losses, every release,
  * and what is not promised. Computed from public facts alone.
  *
- * Only scorecards are trained between banks by this version's protocol; of the other families the statement says what one
- * training of `veilrisk evaluate` releases. Sources: learning/statement.ts, learning/sgd/statement.ts, learning/adassp.ts.
+ * `statePlan` is about a plan between banks, `stateSgd` and `stateAdaSsp` about what one training of `veilrisk evaluate`
+ * releases. Sources: learning/federatedPlan.ts, learning/sgd/statement.ts, learning/adassp.ts.
  */
 import { canonicalHash } from '../canonical.ts';
 import { type Contract, contractHash } from '../contract/contract.ts';

@@ -231,6 +231,9 @@ describe('veilrisk plan', () => {
     const accepted = await run(...common, '--epsilon', '1.9');
     expect(accepted).toMatchObject({ code: 0, err: '' });
     expect(accepted.out).toContain('node bank-a: would take part');
+    const dense = await run(...common, '--epsilon', '1.9', '--family', 'logistic', '--strategy', 'fedavg');
+    expect(dense).toMatchObject({ code: 0, err: '' });
+    expect(dense.out).toMatch(/logistic, trust mode sum[\s\S]*round-1 \.\. 50[\s\S]*node bank-a: would take part/);
     const exhausted = await run(...common, '--epsilon', '2.1');
     expect(exhausted.code).toBe(1);
     expect(exhausted.err).toMatch(/^error BUDGET_EXHAUSTED: the release costs epsilon 2\.0\d+ at delta/);
@@ -250,7 +253,7 @@ describe('veilrisk plan', () => {
 
   test.each([
     [['--epsilon', '1'], 'a contract is needed'],
-    [['--contract', 'adult', '--family', 'mlp', '--data-dir', 'x'], 'scorecard plans only'],
+    [['--contract', 'adult', '--family', 'adassp', '--data-dir', 'x'], 'scorecard, logistic and mlp plans only'],
     [['--contract', 'adult', '--family', 'mlp', '--mode', 'site', '--colluders', '1'], 'are for mode sum only'],
     [['--contract', 'adult', '--family', 'adassp', '--sites', '2', '--dropouts', '1'], 'are for mode sum only'],
     [['--contract', 'adult', '--mode', 'site', '--colluders', '1'], 'are for mode sum only'],
