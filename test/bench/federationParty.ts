@@ -8,7 +8,7 @@ import { IdentityKey } from '../../federated/protocol/identity.ts';
 import { checkRoster } from '../../federated/protocol/roster.ts';
 import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
 import { PrivacyError } from '../../src/errors.ts';
-import { courseFor } from '../../src/learning/course.ts';
+import { type Course, courseFor } from '../../src/learning/course.ts';
 import { openLog } from '../../src/log.ts';
 import { runParticipant } from '../../src/participant/participant.ts';
 import type { ParticipantPort } from '../../src/participant/port.ts';
@@ -71,10 +71,12 @@ function bank(): ParticipantPort {
   const random = systemRandom();
   const opened = new Map<string, string>();
   let drawn = new Float64Array(0);
+  let course: Course | null = null;
   return {
     answerPlan: async () => ({ accepted: true }),
     async release({ plan, contract, round }) {
-      const dimension = courseFor(plan, contract).dimension(round);
+      course = course?.plan.id === plan.id ? course : courseFor(plan, contract);
+      const dimension = course.dimension(round);
       if (drawn.length !== dimension)
         drawn = Float64Array.from({ length: dimension }, () => random.nextUint32() % 2_001);
       return { histogram: drawn, releaseId: `${plan.id}/${round}` };
