@@ -24,7 +24,8 @@ export function registerPrivacy(program: Command, openNode: OpenNode): void {
       `
 Spent is what was committed, what is reserved, and what was reserved by a process that died (lost): nothing is given
 back. Losses are mu squared and add up; epsilons are at the delta of the budget and do not. "charged" is the loss
-against whoever reads the bank's messages; "readers" that against readers of the model alone.
+against whoever reads the bank's messages, in trust mode sum against the aggregator with the colluders the plan
+tolerates; "readers" that against readers of the model alone.
 
 Examples:
   $ veilrisk privacy ledger --data-dir /var/lib/veilrisk/bank-a
@@ -100,8 +101,9 @@ function planTable(plans: readonly PlanLine[], share: (muSquared: number) => str
   }
   const note = wrapped(
     '',
-    'charged, readers: epsilon at the delta of the budget, against whoever reads the messages of this bank and against ' +
-      'readers of the model alone; sigma: noise this bank added, in the released integers',
+    'charged, readers: epsilon at the delta of the budget, against whoever reads the messages of this bank (trust mode ' +
+      'sum: the aggregator with the colluders the plan tolerates) and against readers of the model alone; sigma: noise ' +
+      'this bank added, in the released integers',
   );
   return `${table.toString()}\n${note}`;
 }
