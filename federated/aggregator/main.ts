@@ -91,7 +91,10 @@ export function registerAggregator(program: Command, settings: AggregatorSetting
 }
 
 function registerLog(aggregator: Command, settings: AggregatorSettings): void {
-  const log = aggregator.command('log').description("the aggregator's own log: rosters, plans, rounds and models");
+  const log = aggregator
+    .command('log')
+    .description("the aggregator's own log: rosters, plans, rounds and models")
+    .addHelpText('after', '\nExample:\n  $ veilrisk aggregator log export --data-dir agg --out aggregator.log');
   const place = ({ databaseUrl, ...flags }: LogFlags) => ({
     ...flags,
     databaseUrl: databaseUrl ?? settings.VEILRISK_AGGREGATOR_DATABASE_URL,
