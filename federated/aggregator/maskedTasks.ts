@@ -2,7 +2,7 @@
 
 import { fromBinary } from '@bufbuild/protobuf';
 import { envelopeFrom } from '../protocol/envelope.ts';
-import { AgreementSchema, EpochSharesSchema } from '../protocol/generated/veilrisk_pb.js';
+import { AgreementSchema, EpochSharesSchema, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
 import type { Board } from './board.ts';
 import type { Desk } from './desk.ts';
 import { phaseLeft } from './due.ts';
@@ -97,7 +97,7 @@ export function unmaskingTask(desk: Desk, board: Board, round: RoundRow, site: s
     tasks.push({ key: `${key}/agreement`, make: () => ({ task: { case: 'agreement', value: value() } }) });
   }
   if (phase === 'reveal' && !board.step('reveal', number, attempt).has(site)) {
-    const value = () => ({ ...name(), agreements: sameAgreements(agreements) });
+    const value = () => ({ ...name(), agreements: sameAgreements(agreements, board.course.plan.threshold) });
     tasks.push({ key: `${key}/reveal/${extensions}`, make: () => ({ task: { case: 'reveal', value: value() } }) });
   }
   return tasks;
@@ -108,14 +108,21 @@ function stillHolds(desk: Desk, board: Board, site: string): boolean {
   return message !== undefined && keysIn(message).incarnation === desk.presence.incarnation(site);
 }
 
-/** The envelopes of the largest group that agreed on the same. */
-function sameAgreements(stored: ReadonlyMap<string, KeptMessage>) {
-  const groups = new Map<string, ReturnType<typeof envelopeFrom>[]>();
+const chosen = new WeakMap<ReadonlyMap<string, KeptMessage>, SignedEnvelope[]>();
+
+/** Envelopes of as many sites that agreed on the same as a reveal needs: each is one more signature for every site. */
+function sameAgreements(stored: ReadonlyMap<string, KeptMessage>, threshold: number): SignedEnvelope[] {
+  const before = chosen.get(stored);
+  if (before !== undefined) return before;
+  const groups = new Map<string, SignedEnvelope[]>();
   for (const { envelope } of stored.values()) {
     const opened = envelopeFrom(envelope ?? new Uint8Array());
     const { agreement } = fromBinary(AgreementSchema, opened.body);
     const name = Buffer.from(agreement).toString('hex');
     groups.set(name, [...(groups.get(name) ?? []), opened]);
   }
-  return [...groups.values()].reduce((most, group) => (group.length > most.length ? group : most), []);
+  const largest = [...groups.values()].reduce((most, group) => (group.length > most.length ? group : most), []);
+  const enough = largest.slice(0, threshold);
+  if (enough.length === threshold) chosen.set(stored, enough);
+  return enough;
 }
