@@ -6,7 +6,7 @@
 import type { EntryDraft, Json } from '../../src/audit/entry.ts';
 import type { Board } from './board.ts';
 import type { AggregatorEvent, Desk } from './desk.ts';
-import { type PlanStep, type Transaction, takePhase, takeStep, transaction } from './store/database.ts';
+import { type Fence, type PlanStep, type Transaction, takePhase, takeStep, transaction } from './store/database.ts';
 import { noticeOf, notify } from './store/notifications.ts';
 
 export interface StepTaken {
@@ -32,7 +32,7 @@ export async function commitStep(desk: Desk, board: Board, token: number, step: 
     return true;
   });
   if (taken && entries.length > 0) desk.journal?.committed();
-  return conclude(desk, board, step, taken);
+  return conclude(desk, board, fence, step, taken);
 }
 
 /** Moves the open round of a masked sum to its next phase. @returns false as `commitStep` does. */
@@ -46,10 +46,10 @@ export async function commitPhase(
   const { plan } = board;
   const fence = { planId: plan.id, token, revision: plan.revision };
   const notice = noticeOf(desk.process, plan.id);
-  return conclude(desk, board, step, await takePhase(desk.database.pool, fence, { ...to, notice }));
+  return conclude(desk, board, fence, step, await takePhase(desk.database.pool, fence, { ...to, notice }));
 }
 
-async function conclude(desk: Desk, board: Board, step: StepTaken, taken: boolean): Promise<boolean> {
+async function conclude(desk: Desk, board: Board, fence: Fence, step: StepTaken, taken: boolean): Promise<boolean> {
   const { plan } = board;
   if (!taken) {
     desk.leases.lost(plan.id);
@@ -57,10 +57,14 @@ async function conclude(desk: Desk, board: Board, step: StepTaken, taken: boolea
     await desk.boards.refresh(plan.id);
     return false;
   }
-  Object.assign(plan, step.plan);
-  plan.revision++;
-  step.board?.();
-  board.prune();
+  // A reading may have brought the step before its commit was known of here. Counted twice, it would put this view ahead of
+  // the database, where every later step is refused and no reading is news.
+  if (plan.revision === fence.revision) {
+    Object.assign(plan, step.plan);
+    plan.revision++;
+    step.board?.();
+    board.prune();
+  }
   desk.announce(step.events ?? []);
   desk.boards.changed(plan.id);
   return true;
