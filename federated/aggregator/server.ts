@@ -5,7 +5,8 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { createSecureServer, type ServerHttp2Session } from 'node:http2';
+import { createSecureServer } from 'node:http2';
+import type { Socket } from 'node:net';
 import { FederationError } from '../../src/errors.ts';
 import type { Log } from '../../src/log.ts';
 import { Party } from '../protocol/envelope.ts';
@@ -101,11 +102,14 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     secureOptions(roster, tls),
     grpcHandler((router) => registerFederation(router, desk, stopping.signal), admission, log),
   );
-  const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {
-    sessions.add(session);
-    session.on('close', () => sessions.delete(session));
     session.on('error', (error) => log.debug({ err: error }, 'connection failed'));
+  });
+  // Sockets and not sessions: a stop must not wait for a stranger in the middle of a handshake either.
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
   });
   server.on('tlsClientError', (error, socket) =>
     log.info({ err: error, from: socket.remoteAddress }, 'connection refused in the TLS handshake'),
@@ -123,7 +127,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
   let stopped: Promise<void> | undefined;
   const stop = async () => {
     stopping.abort();
-    for (const session of sessions) session.destroy();
+    for (const socket of sockets) socket.destroy();
     await new Promise<void>((done) => server.close(() => done()));
     await driving;
     await notifications.close();

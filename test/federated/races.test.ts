@@ -1,4 +1,5 @@
 /** What happens between two looks: commits that are seen before they are known of, sites that restart, members that say nothing. */
+import { connect as dial } from 'node:net';
 import { afterEach, expect, test } from '@jest/globals';
 import { Boards } from '../../federated/aggregator/boards.ts';
 import { commitPhase, commitStep } from '../../federated/aggregator/commit.ts';
@@ -82,3 +83,15 @@ test('a step that is read back before its commit is known of counts once', async
   const { rows } = await database.pool.query('SELECT revision, state FROM plans');
   expect(rows).toEqual([{ revision: 3, state: 'aborted' }]);
 });
+
+test('a stop does not wait for a stranger who connects and says nothing', async () => {
+  const c = makeConsortium(4, 3);
+  const aggregator = await startTestAggregator(c, await postgres.freshDatabase());
+  const stranger = dial(Number(new URL(aggregator.url).port), '127.0.0.1');
+  stranger.on('error', () => {});
+  cleanUp.push(async () => stranger.destroy());
+  await new Promise((connected) => stranger.once('connect', connected));
+  const started = performance.now();
+  await aggregator.stop();
+  expect(performance.now() - started).toBeLessThan(10_000);
+}, 150_000);
