@@ -82,7 +82,7 @@ async function loadShares(desk: Desk, board: Board, epoch: EpochRow): Promise<Ma
 /** For a survivor: to agree on who is in the sum, and then to open its shares. */
 export function unmaskingTask(desk: Desk, board: Board, round: RoundRow, site: string): PendingTask[] {
   const { number, attempt, survivors, phase, extensions } = round;
-  if (!survivors.includes(site) || !stillHolds(desk, board, site)) return [];
+  if (!survivors.includes(site)) return [];
   const { id: planId, planHash } = board.plan;
   const name = () => ({
     ...{ planId, planHash, round: number, attempt },
@@ -103,7 +103,8 @@ export function unmaskingTask(desk: Desk, board: Board, round: RoundRow, site: s
   return tasks;
 }
 
-function stillHolds(desk: Desk, board: Board, site: string): boolean {
+/** Whether the site's newest process made the keys of the open attempt. */
+export function stillHolds(desk: Desk, board: Board, site: string): boolean {
   const message = board.step('keys', board.current?.epoch ?? 0).get(site);
   return message !== undefined && keysIn(message).incarnation === desk.presence.incarnation(site);
 }

@@ -7,7 +7,7 @@ import { encodeWeights, type Weights } from '../protocol/weights.ts';
 import type { Board } from './board.ts';
 import type { Desk } from './desk.ts';
 import { phaseLeft } from './due.ts';
-import { epochTasks, unmaskingTask } from './maskedTasks.ts';
+import { epochTasks, stillHolds, unmaskingTask } from './maskedTasks.ts';
 import { loadTrainerState, type RoundRow } from './store/plans.ts';
 
 export interface PendingTask {
@@ -53,7 +53,8 @@ function stepTasks(desk: Desk, board: Board, site: string): PendingTask[] {
   if (board.declined(round.number, site)) return tasks;
   const { number, attempt, phase } = round;
   const masked = board.masked(number);
-  if (masked && (phase === 'setup' || !round.members.includes(site))) return tasks;
+  // A process that was started since has no masks; asked for them all the same, it would decline the round for good.
+  if (masked && (phase === 'setup' || !round.members.includes(site) || !stillHolds(desk, board, site))) return tasks;
   if (phase === 'inputs' && !board.step('update', number, masked ? attempt : 0).has(site)) {
     tasks.push(roundTask(desk, board, round));
   }

@@ -7,9 +7,9 @@ import type { Desk } from '../../federated/aggregator/desk.ts';
 import { Leases } from '../../federated/aggregator/lease.ts';
 import { MaskedSums } from '../../federated/aggregator/maskedSums.ts';
 import { type Database, openDatabase } from '../../federated/aggregator/store/database.ts';
-import { proposePlan } from '../../federated/protocol/client.ts';
+import { planStatus, proposePlan } from '../../federated/protocol/client.ts';
 import { usePostgres } from '../support/postgres.ts';
-import { contract, makeConsortium, quiet, startTestAggregator } from './consortium.ts';
+import { contract, makeConsortium, quiet, runBank, startTestAggregator, until } from './consortium.ts';
 import { sumPlan } from './maskedPlan.ts';
 
 const postgres = usePostgres();
@@ -95,3 +95,37 @@ test('a stop does not wait for a stranger who connects and says nothing', async 
   await aggregator.stop();
   expect(performance.now() - started).toBeLessThan(10_000);
 }, 150_000);
+
+test('a bank that restarts while inputs are open costs a new set-up of keys, and no round, where all banks are needed', async () => {
+  const c = makeConsortium(4, 3);
+  const plan = sumPlan(c, 0, { rounds: 6, roundDeadlineMs: 20_000 });
+  const aggregator = await startTestAggregator(c, await postgres.freshDatabase());
+  cleanUp.push(() => aggregator.stop());
+  const { url } = aggregator;
+  const running = c.sites.map((_, index) => runBank(c, index, url));
+  cleanUp.push(() => Promise.all(running.map(({ stop }) => stop())));
+  let held = Promise.withResolvers<void>();
+  let asked = Promise.withResolvers<void>();
+  const { bank } = running[3];
+  const restarted = new Set<number>();
+  bank.beforeRelease = async ({ round }) => {
+    if (restarted.has(round)) return;
+    restarted.add(round);
+    asked.resolve();
+    await held.promise;
+  };
+  await proposePlan({ roster: c.roster, operatorKey: c.operator, plan, contract, url, acceptanceDeadlineMs: 10_000 });
+  for (let round = 0; round <= plan.rounds; round++) {
+    await Promise.race([asked.promise, until(() => bank.ended.length > 0)]);
+    if (bank.ended.length > 0) break;
+    asked = Promise.withResolvers<void>();
+    const stopping = running[3].stop();
+    held.resolve();
+    held = Promise.withResolvers<void>();
+    await stopping;
+    running[3] = runBank(c, 3, url, bank);
+  }
+  await until(() => running.every(({ bank }) => bank.ended.length === 1));
+  const { state, reason } = await planStatus({ roster: c.roster, key: c.operator, url, planId: plan.id });
+  expect([state, reason]).toEqual(['completed', '']);
+});
