@@ -8,6 +8,7 @@ import type { Log } from '../../src/log.ts';
 import type { Party } from '../protocol/envelope.ts';
 import type { Boards } from './boards.ts';
 import type { Deadlines } from './deadlines.ts';
+import type { EarlyAgreements } from './earlyAgreements.ts';
 import type { RecentStates, RecentWeights } from './kept.ts';
 import type { Leases } from './lease.ts';
 import type { AggregatorLog } from './log.ts';
@@ -32,6 +33,7 @@ export interface Desk {
   readonly boards: Boards;
   readonly messages: MessageStore;
   readonly vectors: Vectors;
+  readonly earlyAgreements: EarlyAgreements;
   readonly sums: MaskedSums;
   readonly leases: Leases;
   readonly presence: Presence;
@@ -54,17 +56,52 @@ export interface Desk {
 
 /** The bell that wakes open task streams. */
 export class Listeners {
-  #bell = Promise.withResolvers<void>();
+  readonly #ears = new Set<Ear>();
 
-  /** Resolves at the next ring. Take it before looking for work, so that no ring is missed. */
-  next(): Promise<void> {
-    return this.#bell.promise;
+  /** To be left again, or it is kept for ever. */
+  enter(): Ear {
+    const ear = new Ear();
+    this.#ears.add(ear);
+    return ear;
+  }
+
+  leave(ear: Ear): void {
+    this.#ears.delete(ear);
   }
 
   ring(): void {
-    const bell = this.#bell;
-    this.#bell = Promise.withResolvers<void>();
-    bell.resolve();
+    for (const ear of this.#ears) ear.hear();
+  }
+}
+
+/** One stream's ear. It keeps nothing of a wait that is over: a stream may wait in silence for weeks. */
+export class Ear {
+  #rung = false;
+  #wake: (() => void) | null = null;
+
+  hear(): void {
+    this.#rung = true;
+    this.#wake?.();
+  }
+
+  /** To be called before looking for work, so that no ring is missed. */
+  listen(): void {
+    this.#rung = false;
+  }
+
+  /** True when the bell has rung since `listen`, false when the time was over or the stream ended. */
+  async rungWithin(ms: number, ended: AbortSignal): Promise<boolean> {
+    if (this.#rung || ended.aborted) return this.#rung;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, ms);
+    const stop = () => resolve();
+    this.#wake = stop;
+    ended.addEventListener('abort', stop, { once: true });
+    await promise;
+    this.#wake = null;
+    clearTimeout(timer);
+    ended.removeEventListener('abort', stop);
+    return this.#rung;
   }
 }
 

@@ -24,6 +24,7 @@ export async function* streamTasks(
     throw malformed('incarnation', 'The incarnation must be printable ASCII.');
   const ended = AbortSignal.any([context.signal, stopping]);
   const leave = await desk.inFlight.run(() => presence.enter(site, message.incarnation));
+  const ear = listeners.enter();
   try {
     desk.journal?.listening(site, Number(message.logSize));
     desk.log.info({ site }, 'site connected');
@@ -35,7 +36,7 @@ export async function* streamTasks(
     const heartbeat = () => seal({ task: { case: 'heartbeat', value: { nextWithinMs: HEARTBEAT_MS } } });
     yield heartbeat();
     while (!ended.aborted) {
-      const rung = listeners.next();
+      ear.listen();
       for (const { key, make } of pendingTasks(desk, site)) {
         if (sent.has(key)) continue;
         const task = await desk.inFlight.run(async () => withHead(desk, site, await make()));
@@ -43,11 +44,12 @@ export async function* streamTasks(
         sent.add(key);
         yield seal(task);
       }
-      if (!(await rungWithin(rung, HEARTBEAT_MS, ended)) && !ended.aborted) yield heartbeat();
+      if (!(await ear.rungWithin(HEARTBEAT_MS, ended)) && !ended.aborted) yield heartbeat();
     }
   } catch (error) {
     if (!ended.aborted) throw error;
   } finally {
+    listeners.leave(ear);
     await leave().catch((error) => desk.log.debug({ site, err: error }, 'could not note that a site left'));
     for (const board of desk.boards.all()) desk.poke(board.plan.id);
   }
@@ -65,19 +67,4 @@ async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promi
   const name = round === undefined ? undefined : { planId, attempt, round: number };
   const log = await journal.headFor(site, name);
   return Object.assign(create(TaskSchema, task), { log: create(LogHeadSchema, log) });
-}
-
-/** True when the bell rang, false when the time was over or the stream ended. */
-async function rungWithin(rung: Promise<void>, ms: number, ended: AbortSignal): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const stop = () => resolve(false);
-  const timer = setTimeout(stop, ms);
-  ended.addEventListener('abort', stop, { once: true });
-  rung.then(() => resolve(true));
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-    ended.removeEventListener('abort', stop);
-  }
 }
