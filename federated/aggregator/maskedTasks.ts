@@ -91,14 +91,22 @@ export function unmaskingTask(desk: Desk, board: Board, round: RoundRow, site: s
   const key = `${planId}/${number}/${attempt}`;
   const agreements = board.step('agreement', number, attempt);
   const tasks: PendingTask[] = [];
+  const { threshold } = board.course.plan;
+  // Nobody was missing, and what came with the inputs was enough.
+  const early = phase === 'reveal' && agreements.size < threshold;
   // Also while others reveal already: a site opens nothing whose survivors it has not checked itself.
-  if (!agreements.has(site)) {
+  if (!early && !agreements.has(site)) {
     const value = () => ({ ...name(), survivors: [...survivors] });
     tasks.push({ key: `${key}/agreement`, make: () => ({ task: { case: 'agreement', value: value() } }) });
   }
   if (phase === 'reveal' && !board.step('reveal', number, attempt).has(site)) {
-    const value = () => ({ ...name(), agreements: sameAgreements(agreements, board.course.plan.threshold) });
-    tasks.push({ key: `${key}/reveal/${extensions}`, make: () => ({ task: { case: 'reveal', value: value() } }) });
+    const shown = async () =>
+      early ? ((await desk.earlyAgreements.enough(board, round)) ?? []) : sameAgreements(agreements, threshold);
+    const value = async () => ({ ...name(), agreements: await shown() });
+    tasks.push({
+      key: `${key}/reveal/${extensions}`,
+      make: async () => ({ task: { case: 'reveal', value: await value() } }),
+    });
   }
   return tasks;
 }

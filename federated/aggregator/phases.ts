@@ -56,10 +56,13 @@ export async function closeShares(desk: Desk, board: Board, token: number, holde
   });
 }
 
-/** Fixes who is in the sum. */
+/** Fixes who is in the sum. When that is everybody, what came with the inputs is agreement enough. */
 export async function closeInputs(desk: Desk, board: Board, token: number): Promise<boolean> {
+  const round = board.current;
   const survivors = desk.sums.of(board)?.closeInputs(board.course.plan.quorum);
-  return survivors !== undefined && toPhase(desk, board, token, 'agreement', survivors);
+  if (survivors === undefined || round === undefined) return false;
+  const early = survivors.length === round.members.length && (await desk.earlyAgreements.enough(board, round)) !== null;
+  return toPhase(desk, board, token, early ? 'reveal' : 'agreement', survivors);
 }
 
 export async function closeAgreement(desk: Desk, board: Board, token: number): Promise<boolean> {

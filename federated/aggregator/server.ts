@@ -17,6 +17,7 @@ import { Boards } from './boards.ts';
 import { Deadlines } from './deadlines.ts';
 import { type AggregatorEvent, type Desk, InFlight, Listeners } from './desk.ts';
 import { Driver } from './driver.ts';
+import { EarlyAgreements } from './earlyAgreements.ts';
 import { RecentStates, RecentWeights } from './kept.ts';
 import { Leases } from './lease.ts';
 import { type AggregatorLog, openAggregatorLog } from './log.ts';
@@ -73,6 +74,7 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
     boards: new Boards(database, log),
     messages: new MessageStore(database.pool, name),
     vectors: new Vectors(database),
+    earlyAgreements: new EarlyAgreements(database),
     sums: new MaskedSums(),
     leases: new Leases(database, name),
     presence: new Presence(database, name),
@@ -87,7 +89,8 @@ export async function startAggregator(options: AggregatorOptions): Promise<Aggre
       for (const event of events) {
         options.onEvent?.(event);
         if (event.event === 'plan' && (event.state === 'completed' || event.state === 'aborted')) {
-          for (const kept of [desk.deadlines, desk.vectors, desk.states, desk.sums]) kept.forget(event.plan);
+          for (const kept of [desk.deadlines, desk.vectors, desk.earlyAgreements, desk.states, desk.sums])
+            kept.forget(event.plan);
         }
       }
     },

@@ -27,10 +27,13 @@ export async function submit(desk: Desk, opened: Opened<'update'>, envelope: Sig
     attempt: (board) => (board.masked(round) ? message.attempt : 0),
     check: (board) => {
       vector = checkUpdate(board, site, message);
+      if (message.agreement !== undefined) checkAgreement(desk, board, site, message, message.agreement);
     },
     stored: (board) => {
+      const { agreement } = message;
       const attempt = board.masked(round) ? message.attempt : 0;
       if (vector !== null) desk.vectors.keep(planId, round, attempt, site, vector);
+      if (agreement !== undefined) desk.earlyAgreements.keep(planId, round, attempt, site, agreement);
       if (outcome.case === 'refusal') {
         desk.log.warn({ plan: planId, round, site, code: outcome.value.code }, 'site declined the round');
       }
@@ -72,6 +75,22 @@ function checkUpdate(board: Board, site: string, update: Update): Vector | null 
   if (!masked) return histogramOf(course, update);
   if (outcome.case !== 'masked') throw malformed('outcome', 'The update holds no masked input and no refusal.');
   return checkMasked(board, round, outcome.value);
+}
+
+/** That the sum is over all members: the site's own, of this attempt. What it agrees on only the sites can tell. */
+function checkAgreement(
+  { party }: Desk,
+  board: Board,
+  site: string,
+  { planHash, round, attempt }: Update,
+  envelope: SignedEnvelope,
+): void {
+  if (!board.masked(round)) throw malformed('agreement', 'Nothing is agreed on in a plain round.');
+  const { message, signer } = party.open('agreement', envelope, `agreement/${planHash}/${round}/${attempt}`);
+  const isSame = message.planHash === planHash && message.round === round && message.attempt === attempt;
+  if (signer !== site || !isSame || message.agreement.length !== 32) {
+    throw malformed('agreement', "The agreement is not this site's on this attempt.");
+  }
 }
 
 function checkAttempt(round: RoundRow, site: string, attempt: number): void {

@@ -237,6 +237,22 @@ export class EpochParticipant {
   }
 
   /**
+   * Agrees that the sum is over all its members, as far as this site can tell when it has masked its own input. Binds it to
+   * nothing: it may still agree on fewer, and opens the sum for one of the two.
+   * @returns 32 bytes. @throws SecaggError SECAGG_CONTEXT, SECAGG_AGREEMENT after an agreement on fewer.
+   */
+  agreeOnAll(context: SumContext): Uint8Array {
+    const slot = this.#masked(context);
+    this.#checkRound(context);
+    if (slot.survivors !== undefined && slot.survivors.length < context.members.length) {
+      throw new SecaggError('SECAGG_AGREEMENT', 'This site agreed on fewer survivors of the same sum.', {
+        where: 'survivors',
+      });
+    }
+    return slot.agreement ?? agreementHash(slot.name, context.members, context.logHead);
+  }
+
+  /**
    * Opens what the sum needs: of each member either the share of its seed or that of its mask key.
    * @param agreements of survivors, signatures checked by the caller; this site's own may be among them and counts anyway.
    * @throws SecaggError SECAGG_AGREEMENT when one differs or there are fewer than the threshold, SECAGG_CONTEXT.
@@ -244,8 +260,8 @@ export class EpochParticipant {
   reveal(context: SumContext, agreements: readonly { site: string; agreement: Uint8Array }[]): Reveal {
     const slot = this.#masked(context);
     this.#checkRound(context);
-    const { survivors, agreement } = slot;
-    if (survivors === undefined || agreement === undefined) throw wrongContext('Nothing was agreed on.', 'agreement');
+    // Without an agreement on some of them, only one on all members can be meant.
+    const { survivors = context.members, agreement = this.agreeOnAll(context) } = slot;
     const agreeing = new Set([this.#self]);
     const named = new Set<string>();
     for (const { site, agreement: other } of agreements) {
@@ -266,6 +282,8 @@ export class EpochParticipant {
       const open = (part: 'key' | 'seed', sites: readonly string[]) =>
         sites.map((site) => ({ site, share: sliceShare(shareOf(held, site), context.slot, part) }));
       const missing = context.members.filter((site) => !survivors.includes(site));
+      slot.survivors = survivors;
+      slot.agreement = agreement;
       slot.reveal = { selfShares: open('seed', survivors), keyShares: open('key', missing) };
       this.#opened.set(context.round, context.slot);
       // The slot is spent: neither its masks nor its other shares are needed again.

@@ -67,11 +67,27 @@ export function agree(session: Session, task: AgreementTask): Promise<void> {
   return unlessImpossible(session, task, async (sums, quorum) => {
     const sum = openedSum(sums, task);
     sum.agreement = sum.participant.agree(sum.context, task.survivors, quorum);
-    const { round, attempt } = task;
-    const body = { round, attempt, agreement: bytes(sum.agreement) };
-    await send(session, 'agreement', task, `${round}/${attempt}`, body);
+    const { planId, planHash, round, attempt } = task;
+    const { federation } = session.connection;
+    const envelope = sealAgreement(session, task, sum.agreement);
+    await unlessLate(session, planId, async () => {
+      const reply = await federation.agree(envelope, { timeoutMs: CALL_TIMEOUT_MS });
+      session.party.open('stored', reply, agreementId(planHash, round, attempt));
+    });
   });
 }
+
+/** A site's agreement on a sum, for the aggregator to hand on to the others. */
+export function sealAgreement(
+  { party }: Pick<Session, 'party'>,
+  { planId, planHash, round, attempt }: Pick<AgreementTask, 'planId' | 'planHash' | 'round' | 'attempt'>,
+  agreement: Uint8Array,
+): SignedEnvelope {
+  const body = { planId, planHash, round, attempt, agreement: bytes(agreement) };
+  return party.seal('agreement', agreementId(planHash, round, attempt), body);
+}
+
+const agreementId = (planHash: string, round: number, attempt: number) => `agreement/${planHash}/${round}/${attempt}`;
 
 /** Opens what unmasks the sum, once enough survivors agree on it. */
 export function reveal(session: Session, task: RevealTask): Promise<void> {
@@ -80,7 +96,7 @@ export function reveal(session: Session, task: RevealTask): Promise<void> {
     const sum = openedSum(sums, task);
     if (sum.agreement === null) throw unknownSum(task);
     const agreements = task.agreements.map((envelope) => {
-      const messageId = `agreement/${planHash}/${round}/${attempt}`;
+      const messageId = agreementId(planHash, round, attempt);
       const { message, site } = openForwarded(session, 'agreement', envelope, { messageId, planId, planHash });
       if (message.round !== round || message.attempt !== attempt) throw foreign(site);
       return { site, agreement: message.agreement };
@@ -115,7 +131,7 @@ function isImpossible(error: unknown): error is SecaggError | PrivacyError | Fed
   return error instanceof SecaggError || error instanceof PrivacyError;
 }
 
-type Step = 'keys' | 'shares' | 'agreement' | 'reveal';
+type Step = 'keys' | 'shares' | 'reveal';
 
 function send<K extends Step>(
   session: Session,
@@ -128,7 +144,6 @@ function send<K extends Step>(
   const calls: Record<Step, Call> = {
     keys: federation.advertiseKeys,
     shares: federation.submitShares,
-    agreement: federation.agree,
     reveal: federation.reveal,
   };
   const messageId = `${kind}/${planHash}/${place}`;

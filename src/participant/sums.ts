@@ -28,7 +28,7 @@ export interface OpenSum {
   readonly participant: EpochParticipant;
   /** The site's cosignature of the log it agrees on; empty without one. */
   readonly cosignature: string;
-  /** 32 bytes, once the site has agreed. */
+  /** 32 bytes: on all members once the input is masked, on the survivors it was told since then. */
   agreement: Uint8Array | null;
 }
 

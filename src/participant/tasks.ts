@@ -8,7 +8,12 @@
 
 import { openModel } from '../../federated/protocol/client.ts';
 import type { BodyInit } from '../../federated/protocol/envelope.ts';
-import type { PlanEnded, PlanOffer, RoundTask } from '../../federated/protocol/generated/veilrisk_pb.js';
+import type {
+  PlanEnded,
+  PlanOffer,
+  RoundTask,
+  SignedEnvelope,
+} from '../../federated/protocol/generated/veilrisk_pb.js';
 import { encodeHistogram } from '../../federated/protocol/histogram.ts';
 import { decodeWeights, stateHash } from '../../federated/protocol/weights.ts';
 import { type Contract, layoutOf } from '../contract/contract.ts';
@@ -25,6 +30,7 @@ import type { AdditiveModel } from '../learning/site.ts';
 import type { PlanVerdict, ReleaseTask, SeenLog } from './port.ts';
 import { CALL_TIMEOUT_MS, type KnownPlan, knownPlan, openProposal, type Session, unlessLate } from './session.ts';
 import type { OpenSum, PlanSums } from './sums.ts';
+import { sealAgreement } from './sumTasks.ts';
 
 type Outcome = NonNullable<BodyInit<'update'>['outcome']>;
 
@@ -76,6 +82,7 @@ export async function doRound(session: Session, task: RoundTask, seen: SeenLog |
   const release = releaseTask(known, task, weights);
   let outcome: Outcome;
   let cosignature = '';
+  let agreement: SignedEnvelope | undefined;
   try {
     if (sums === null) {
       ({ cosignature } = log);
@@ -84,7 +91,10 @@ export async function doRound(session: Session, task: RoundTask, seen: SeenLog |
       const sum = openSum(known, sums, task, log);
       ({ cosignature } = sum);
       outcome = maskedOf(await session.port.release(release), sum);
+      const onAll = sum.participant.agreeOnAll(sum.context);
+      sum.agreement ??= onAll;
       sums.keep(sum);
+      agreement = sealAgreement(session, task, onAll);
     }
   } catch (error) {
     if (!declines(error)) throw error;
@@ -94,7 +104,10 @@ export async function doRound(session: Session, task: RoundTask, seen: SeenLog |
   }
   const base = { planId: plan.id, planHash: task.planHash, round, attempt, stateHash: task.stateHash, cosignature };
   const messageId = `update/${task.planHash}/${round}${sums === null ? '' : `/${attempt}`}`;
-  const envelope = session.party.seal('update', messageId, { ...base, outcome });
+  const envelope = session.party.seal('update', messageId, {
+    ...{ ...base, outcome },
+    ...(agreement === undefined ? {} : { agreement }),
+  });
   // Too late, or the plan moved on: the release stays spent.
   await unlessLate(session, plan.id, async () => {
     const reply = await session.connection.federation.submit(envelope, { timeoutMs: CALL_TIMEOUT_MS });

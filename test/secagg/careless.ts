@@ -110,6 +110,10 @@ export class CarelessSite implements Site {
     return agreementHash(this.#name(sum), survivors, sum.logHead);
   }
 
+  agreeOnAll(sum: SumContext): Uint8Array {
+    return agreementHash(this.#name(sum), sum.members, sum.logHead);
+  }
+
   reveal(sum: SumContext): Reveal {
     const open = (sites: readonly string[], part: 'key' | 'seed') =>
       sites.map((site) => ({ site, share: sliceShare(this.#held.get(site)!, sum.slot, part) }));

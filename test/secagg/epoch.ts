@@ -27,7 +27,7 @@ export function epochOf(sites: number, changes: Partial<EpochContext> = {}): Epo
 }
 
 /** What a site does in an epoch, honest or careless. */
-export type Site = Pick<EpochParticipant, 'advertise' | 'seal' | 'accept' | 'mask' | 'agree' | 'reveal'>;
+export type Site = Pick<EpochParticipant, 'advertise' | 'seal' | 'accept' | 'mask' | 'agree' | 'agreeOnAll' | 'reveal'>;
 
 export interface Epoch {
   context: EpochContext;

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { Advertisement, SealedShare } from '../../federated/secagg/epoch.ts';
 import { publicKeyOf } from '../../federated/secagg/keys.ts';
 import { EpochParticipant } from '../../federated/secagg/participant.ts';
-import type { SumContext } from '../../federated/secagg/sum.ts';
+import { agreementHash, type SumContext, sumHash } from '../../federated/secagg/sum.ts';
 import { SecaggError, type SecaggErrorCode } from '../../src/errors.ts';
 import { systemRandom } from '../../src/random.ts';
 import { type Epoch, epochOf, setUp, site, sumOf, valuesOf } from './epoch.ts';
@@ -349,7 +349,22 @@ describe('in the round', () => {
     });
 
     test('asks a site that has not agreed', () => {
-      refuses('SECAGG_CONTEXT', () => site(epoch, 'bank-004').reveal(sum, agreements));
+      refuses('SECAGG_AGREEMENT', () => site(epoch, 'bank-004').reveal(sum, agreements));
+    });
+
+    test('shows agreements on all members to a site that agreed on fewer, or the other way round', () => {
+      const onAll = ['bank-002', 'bank-003', 'bank-004'].map((name) => ({
+        site: name,
+        agreement: agreementHash(sumHash(epoch.context, epoch.listHash, sum), sum.members, sum.logHead),
+      }));
+      refuses('SECAGG_AGREEMENT', () => site(epoch, own).reveal(sum, onAll));
+      refuses('SECAGG_AGREEMENT', () => site(epoch, own).agreeOnAll(sum));
+      // Who agreed on nothing else opens for all, once and for that only.
+      const opened = site(epoch, 'bank-004').reveal(sum, onAll);
+      expect(opened.keyShares).toEqual([]);
+      expect(opened.selfShares).toHaveLength(4);
+      refuses('SECAGG_AGREEMENT', () => site(epoch, 'bank-004').agree(sum, ['bank-001', 'bank-002', 'bank-004'], 3));
+      refuses('SECAGG_AGREEMENT', () => site(epoch, 'bank-004').reveal(sum, agreements));
     });
 
     test('asks twice, and for another sum: the same shares, or none', () => {

@@ -23,6 +23,8 @@ type Fate = 'well' | 'requestLost' | 'replyLost' | 'twice' | 'requestLate' | 're
 interface Stored {
   readonly sum: SumContext;
   readonly inputs: Map<string, Uint8Array>;
+  /** What came with the inputs: that the sum is over all members. */
+  readonly early: Map<string, Uint8Array>;
   survivors: string[] | undefined;
   readonly agreements: Map<string, Uint8Array>;
   readonly reveals: Map<string, Reveal>;
@@ -60,7 +62,14 @@ function open(model: Model, real: Real): void {
   const slot = real.attempts.length;
   const sum = sumOf(real.epoch, { slot, attempt: slot });
   const aggregator = new SumAggregator(real.epoch.context, real.epoch.list, sum);
-  const stored = { sum, inputs: new Map(), survivors: undefined, agreements: new Map(), reveals: new Map() };
+  const stored = {
+    sum,
+    inputs: new Map(),
+    early: new Map(),
+    survivors: undefined,
+    agreements: new Map(),
+    reveals: new Map(),
+  };
   real.attempts.push({ stored, aggregator });
   const sets = { masked: new Set<string>(), agreed: new Set<string>(), inputs: new Set<string>() };
   model.attempts.push({ ...sets, survivors: undefined, agreements: new Set(), reveals: new Set() });
@@ -90,10 +99,14 @@ function answer(step: Step, name: string, attempt: number, told: Told, model: Mo
       ? opened === undefined
       : step === 'agreement'
         ? expected.masked.has(name)
-        : expected.agreed.has(name));
+        : expected.agreed.has(name) || (expected.masked.has(name) && told.survivors.length === SITES));
   const message = refusable(() => {
     if (site === undefined) return undefined;
-    if (step === 'input') return site.mask(stored.sum, valuesOf(name, stored.sum.dimension));
+    if (step === 'input') {
+      const packed = site.mask(stored.sum, valuesOf(name, stored.sum.dimension));
+      if (!expected.agreed.has(name)) stored.early.set(name, site.agreeOnAll(stored.sum));
+      return packed;
+    }
     if (step === 'agreement') return site.agree(stored.sum, told.survivors, THRESHOLD);
     const reveal = site.reveal(stored.sum, told.agreements);
     real.left.push({ site: name, attempt, reveal });
@@ -136,19 +149,25 @@ interface Told {
 class Ask implements fc.AsyncCommand<Model, Real> {
   readonly fates: Fate[];
   readonly order: number[];
-  constructor(fates: Fate[], order: number[]) {
+  /** Opens at once when nobody is missing. */
+  readonly early: boolean;
+  constructor(fates: Fate[], order: number[], early: boolean) {
     this.fates = fates;
     this.order = order;
+    this.early = early;
   }
   check = () => true;
   async run(model: Model, real: Real): Promise<void> {
     const attempt = real.attempts.length - 1;
     const { stored, aggregator } = real.attempts[attempt];
     const agreed = stored.survivors === undefined ? [] : aggregator.agreed();
-    const step = stored.survivors === undefined ? 'input' : agreed.length < THRESHOLD ? 'agreement' : 'reveal';
+    const whole = this.early && stored.survivors?.length === SITES;
+    const enough = whole || agreed.length >= THRESHOLD;
+    const step = stored.survivors === undefined ? 'input' : enough ? 'reveal' : 'agreement';
+    const early = [...stored.early].map(([site, agreement]) => ({ site, agreement })).slice(0, THRESHOLD);
     const told: Told = {
       survivors: stored.survivors ?? [],
-      agreements: agreed.map((site) => ({ site, agreement: stored.agreements.get(site)! })),
+      agreements: whole ? early : agreed.map((site) => ({ site, agreement: stored.agreements.get(site)! })),
     };
     for (const place of this.order) {
       const name = names[place];
@@ -174,7 +193,7 @@ class Ask implements fc.AsyncCommand<Model, Real> {
       }
     }
   }
-  toString = () => `ask(${this.order.map((place) => `${place}:${this.fates[place]}`)})`;
+  toString = () => `${this.early ? 'early ' : ''}ask(${this.order.map((place) => `${place}:${this.fates[place]}`)})`;
 }
 
 class Deliver implements fc.AsyncCommand<Model, Real> {
@@ -294,8 +313,8 @@ const fate = fc.oneof(
 );
 const order = fc.shuffledSubarray([0, 1, 2, 3], { minLength: 3 });
 const ask = fc
-  .tuple(fc.array(fate, { minLength: SITES, maxLength: SITES }), order)
-  .map(([fates, at]) => new Ask(fates, at));
+  .tuple(fc.array(fate, { minLength: SITES, maxLength: SITES }), order, fc.boolean())
+  .map(([fates, at, early]) => new Ask(fates, at, early));
 const operations = fc.commands(
   [
     ...Array.from({ length: 8 }, () => ask),
@@ -323,7 +342,7 @@ describe('any sequence of operations', () => {
         reached[sums > 0 ? 'sums' : 'failures']++;
         const left = names.filter((name) => model.alive.has(name) && !model.opened.has(name));
         open(model, real);
-        const undisturbed = new Ask(new Array(SITES).fill('well'), [0, 1, 2, 3]);
+        const undisturbed = new Ask(new Array(SITES).fill('well'), [0, 1, 2, 3], false);
         for (const step of [undisturbed, new Close(), undisturbed, undisturbed]) await step.run(model, real);
         expect(real.attempts[real.attempts.length - 1].aggregator.canUnmask()).toBe(left.length >= THRESHOLD);
         if ((await checkSums(model, real)) > sums) reached.revived++;

@@ -547,7 +547,7 @@ export declare type RevealTask = Message<"veilrisk.federation.v1.RevealTask"> & 
   attempt: number;
 
   /**
-   * Kind "agreement", from at least the threshold of survivors.
+   * Kind "agreement", from at least the threshold of survivors. Those that came with the inputs when no member is missing.
    *
    * @generated from field: repeated veilrisk.federation.v1.SignedEnvelope agreements = 5;
    */
@@ -810,6 +810,13 @@ export declare type Update = Message<"veilrisk.federation.v1.Update"> & {
    * @generated from field: string cosignature = 9;
    */
   cosignature: string;
+
+  /**
+   * Beside a masked input, kind "agreement": that the sum is over all members. Of use when they all send one.
+   *
+   * @generated from field: veilrisk.federation.v1.SignedEnvelope agreement = 10;
+   */
+  agreement?: SignedEnvelope | undefined;
 };
 
 /**
