@@ -148,6 +148,7 @@ export const modelsReply = z
             ...{ mode: z.string(), sites: z.int().min(1), rounds: z.int().min(1).nullable() },
             ...{ epsilon: z.number(), delta: z.number() },
           }),
+          evaluation: evaluation.nullable(),
           parameters: z.int().min(1),
         }),
       )

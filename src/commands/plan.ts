@@ -132,7 +132,7 @@ function newPlan(flags: PlanFlags, contract: Contract | null, roster: Floors | n
   return planFor(roster ?? { sites: flags.sites, minimumQuorum: 1 }, {
     ...{ ...flags, family: family === 'adassp' ? 'scorecard' : family, contract: needed(contract) },
     ...{ expectedRows: flags.rows, aggregator: flags.aggregatorModel },
-    evaluation: evaluation && family === 'scorecard' ? { holdout, share } : null,
+    evaluation: evaluation ? { holdout, share } : null,
   });
 }
 
@@ -189,7 +189,7 @@ function describeSampling({ steps, record, customer }: NonNullable<Statement['st
 /** What "in records" means in the table. */
 function recordOf(family: string): string {
   return family === 'logistic' || family === 'mlp'
-    ? 'In records: as multiples of the largest gradient of one record, the clipping norm.'
+    ? 'In records: as multiples of the largest gradient of one record, the clipping norm; of an evaluation, in records.'
     : `In records: divided by what one record${family === 'scorecard' ? ', its residual at most 1,' : ''} adds to a number.`;
 }
 

@@ -91,10 +91,7 @@ Examples:
         ? await readPlan(flags.plan)
         : writePlan(operator.roster, {
             ...{ ...flags, contract, expectedRows: flags.rows, aggregator: flags.aggregatorModel },
-            evaluation:
-              flags.evaluation && flags.family === 'scorecard'
-                ? { holdout: flags.holdout, share: flags.evaluationShare }
-                : null,
+            evaluation: flags.evaluation ? { holdout: flags.holdout, share: flags.evaluationShare } : null,
           });
       if (!flags.json) {
         for (const sentence of describePlan(plan)) process.stderr.write(`${wrapped('', sentence)}\n`);
@@ -176,10 +173,18 @@ Example:
 
 type Progress = Awaited<ReturnType<typeof planProgress>>;
 
-function describeProgress({ state, round, of, phase, attempt, contributions, code, reason }: Progress): string {
+function describeProgress(progress: Progress): string {
+  const { state, round, of, phase, attempt, contributions, code, reason, answers } = progress;
+  const refusals = answers
+    .filter(({ accepted }) => !accepted)
+    .map((answer) => `\n  ${answer.site} refused: ${answer.code} ${answer.reason}`)
+    .join('');
+  if (state === 'proposed') {
+    return `${state}, accepted by ${answers.filter(({ accepted }) => accepted).length} sites${refusals}`;
+  }
   const where = round > of ? 'evaluation round' : `round ${round}/${of}`;
   const step = phase === '' ? '' : `, waits for ${phase}${attempt > 1 ? ` in attempt ${attempt}` : ''}`;
-  return `${state} ${where}${step}, ${contributions} contributions${reason === '' ? '' : `: ${code} ${reason}`}`;
+  return `${state} ${where}${step}, ${contributions} contributions${reason === '' ? '' : `: ${code} ${reason}`}${refusals}`;
 }
 
 function operatorFlags(command: Command): Command {

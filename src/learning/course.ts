@@ -51,7 +51,10 @@ export interface Course {
   nextState(state: string, round: number, sum: Float64Array, counts: Float64Array | null, contributors: number): string;
   /** What sites compute on: nothing (intercept 0, no weights) in round 0, the finished model in the evaluation. */
   weights(round: number, state: string): CourseWeights;
-  /** The model document after the last training round; RFC 8785 form and hash are the caller's. */
+  /**
+   * The model document after the last training round; RFC 8785 form and hash are the caller's. `intercept`: about which
+   * the scores of an evaluation lie.
+   */
   finish(state: string): { readonly document: object; readonly intercept: number };
 }
 

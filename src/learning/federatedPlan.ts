@@ -59,15 +59,13 @@ export interface Mechanism {
 export function mechanismIn(plan: FederatedPlan, round: number): Mechanism {
   const { name } = releaseIn(plan, statementOf(plan), round);
   if (plan.family !== 'scorecard') {
-    const { sensitivitySquared, sigma, steps } = denseStatement(plan);
+    const { sensitivitySquared, sigma, sigmaEvaluation, steps } = denseStatement(plan);
+    if (name === 'evaluation') return evaluationMechanism(plan, sigmaEvaluation);
     const recordUnit = steps === 1 ? plan.encoding.scale : recordSensitivity({ gridBits: GRID_BITS });
     return { sensitivitySquared, sigma, times: steps, recordUnit };
   }
   const { sigmaCount, sigmaRound, sigmaEvaluation } = privacyStatement(plan);
-  if (name === 'evaluation') {
-    const sensitivitySquared = evaluationSensitivitySquared(plan);
-    return { sensitivitySquared, sigma: sigmaEvaluation, times: 1, recordUnit: 1 };
-  }
+  if (name === 'evaluation') return evaluationMechanism(plan, sigmaEvaluation);
   // Through knots a record counts in units of theirs.
   const unit = unitOf(plan.knots);
   if (name === 'counts') {
@@ -75,4 +73,8 @@ export function mechanismIn(plan: FederatedPlan, round: number): Mechanism {
   }
   const recordUnit = unit * 2 ** (plan.residualBits - plan.ringShift);
   return { sensitivitySquared: roundSensitivitySquared(plan, round), sigma: sigmaRound, times: 1, recordUnit };
+}
+
+function evaluationMechanism(plan: FederatedPlan, sigma: Rational | null): Mechanism {
+  return { sensitivitySquared: evaluationSensitivitySquared(plan), sigma, times: 1, recordUnit: 1 };
 }

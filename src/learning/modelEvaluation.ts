@@ -8,10 +8,10 @@
 import { z } from 'zod';
 import { LearningError } from '../errors.ts';
 import { approximately, rationalText } from '../privacy/rational.ts';
-import type { FederatedPlan } from './federatedPlan.ts';
+import { type FederatedPlan, statementOf } from './federatedPlan.ts';
+import type { ScoreScale } from './scoreCalibration.ts';
 import { estimate } from './scoreEstimate.ts';
-import { SCORE_BINS, SCORE_CELLS } from './scoreHistogram.ts';
-import { privacyStatement } from './statement.ts';
+import { DENSE_GRID, SCORE_BINS, SCORE_CELLS, SCORECARD_GRID } from './scoreHistogram.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
 const measure = z.strictObject({ estimate: z.number(), low: z.number(), high: z.number() }).nullable();
@@ -72,6 +72,7 @@ export interface Evaluated {
   readonly plan: FederatedPlan;
   readonly planHash: string;
   readonly modelHash: string;
+  /** Of a scorecard; of a dense model its `scoreCentre`. */
   readonly intercept: number;
 }
 
@@ -81,10 +82,17 @@ export function evaluateModel(subject: Evaluated, sum: Float64Array, sites: read
   const { plan, header, variance } = about(subject);
   // Every site adds its own noise.
   const noiseVariance = variance * sites.length;
-  const { maxRecordsPerSubject, residualBound } = plan;
-  const measures = estimate(sum, { noiseVariance, intercept, residualBound, maxRecordsPerSubject });
+  const { maxRecordsPerSubject } = plan;
+  const measures = estimate(sum, { ...scaleOf(plan, intercept), noiseVariance, maxRecordsPerSubject });
   const result = { sites: [...sites], noiseVariance, histogram: Array.from(sum), measures };
   return { ...header, result, code: '', reason: '' };
+}
+
+/** Where the grid of a plan's model lies. Dense families clip gradients, not residuals: their logits are log-odds. */
+function scaleOf(plan: FederatedPlan, intercept: number): ScoreScale {
+  return plan.family === 'scorecard'
+    ? { intercept, residualBound: plan.residualBound, grid: SCORECARD_GRID }
+    : { intercept, residualBound: 1, grid: DENSE_GRID };
 }
 
 /** The document of an evaluation that did not come about. */
@@ -101,8 +109,7 @@ const AUC_PER_CELL = 4;
  * `halfWidth` at 95 %, where negatives are several times as many; null without an evaluation. From public facts, before anything runs.
  */
 export function positivesNeeded(plan: FederatedPlan, halfWidth: number): number | null {
-  if (plan.family !== 'scorecard') return null;
-  const { sigmaEvaluationSquared } = privacyStatement(plan);
+  const { sigmaEvaluationSquared } = statementOf(plan);
   if (sigmaEvaluationSquared === null) return null;
   return Math.ceil((1.96 * AUC_PER_CELL * Math.sqrt(plan.sites * approximately(sigmaEvaluationSquared))) / halfWidth);
 }
@@ -141,10 +148,9 @@ export function parseEvaluation(json: unknown, subject: Omit<Evaluated, 'interce
 }
 
 function about({ plan, planHash, modelHash }: Omit<Evaluated, 'intercept'>) {
-  if (plan.family !== 'scorecard') throw notEvaluated();
-  const { sigmaEvaluation, sigmaEvaluationSquared } = privacyStatement(plan);
+  const { sigmaEvaluation, sigmaEvaluationSquared } = statementOf(plan);
   if (plan.evaluation === null || sigmaEvaluation === null || sigmaEvaluationSquared === null) {
-    throw notEvaluated();
+    throw new LearningError('TRAINING_INPUT', 'the plan has no evaluation', { where: 'evaluation' });
   }
   const header = {
     format: 'veilrisk-evaluation/1' as const,
@@ -153,10 +159,6 @@ function about({ plan, planHash, modelHash }: Omit<Evaluated, 'intercept'>) {
     confidence: 0.95 as const,
   };
   return { plan, header, variance: approximately(sigmaEvaluationSquared) };
-}
-
-function notEvaluated(): LearningError {
-  return new LearningError('TRAINING_INPUT', 'the plan has no evaluation', { where: 'evaluation' });
 }
 
 function invalid(where: string, issues?: { field: string; rule: string }[]): LearningError {

@@ -31,17 +31,6 @@ const planSchema = z
     knots: z.union([z.literal(0), z.int().min(2).max(1024)]),
     /** Share of mu^2 spent on the bin counts; what counts and evaluation leave is split evenly over the rounds. */
     countShare: z.number().min(0.001).max(0.5),
-    /** One more release after training: a histogram of the scores of customers kept out of it; null for none. */
-    evaluation: z
-      .strictObject({
-        /** Share of the customers, by the node's keyed hash, that train nothing and evaluate the model. */
-        holdout: z.number().gt(0).max(0.5),
-        /** Share of mu^2 spent on it. */
-        share: z.number().min(0.001).max(0.5),
-        /** Score bins per label. */
-        bins: z.literal(64),
-      })
-      .nullable(),
   })
   .superRefine(checkMembers)
   .refine((plan) => plan.mode === 'sum' || plan.ringShift === 0, {

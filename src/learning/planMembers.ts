@@ -30,6 +30,17 @@ export const planMembers = {
   delta: z.number().min(1e-12).max(1e-2),
   maxRecordsPerSubject: z.int().min(1).max(1000),
   roundDeadlineMs: z.int().min(100).max(86_400_000),
+  /** One more release after training: a histogram of the scores of customers kept out of it; null for none. */
+  evaluation: z
+    .strictObject({
+      /** Share of the customers, by the node's keyed hash, that train nothing and evaluate the model. */
+      holdout: z.number().gt(0).max(0.5),
+      /** Share of mu^2 spent on it. */
+      share: z.number().min(0.001).max(0.5),
+      /** Score bins per label. */
+      bins: z.literal(64),
+    })
+    .nullable(),
 };
 
 type CommonPlan = z.infer<z.ZodObject<typeof planMembers>>;

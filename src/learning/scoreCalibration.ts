@@ -8,7 +8,7 @@
  */
 import { type Measure, ratioInterval, within } from './ratioInterval.ts';
 import { calibratedLogit } from './score.ts';
-import { gridLogit, SCORE_BINS } from './scoreHistogram.ts';
+import { gridLogit, SCORE_BINS, SCORECARD_GRID, type ScoreGrid } from './scoreHistogram.ts';
 
 export interface CalibrationGroup {
   /** Probabilities where the group begins and ends (the outer groups are open), and their mean over its records. */
@@ -30,15 +30,15 @@ export interface Calibration {
 
 const GROUP_BINS = 8;
 const NEWTON_STEPS = 25;
-// Bins further than this from the centre lose weight: they hold few records and as much noise as any other.
-const REACH = 3;
 /** A slope known to less than this share of itself is not reported: the linearisation of its interval would not hold. */
 const WIDEST = 0.5;
 
 /** Where a grid lies and how its logits become probabilities. */
 export interface ScoreScale {
-  /** Of the model; the grid is laid about it. */
+  /** Of the model, or the centre of a dense one; the grid is laid about it. */
   readonly intercept: number;
+  /** Default: that of scorecards. */
+  readonly grid?: ScoreGrid;
   /** Of the plan: 1 when no residual was clipped. */
   readonly residualBound: number;
 }
@@ -47,11 +47,12 @@ const probability = (logit: number) => 1 / (1 + Math.exp(-logit));
 
 /** @param z normal quantile of both ends. */
 export function calibrationOf(cells: Float64Array, variance: Float64Array, scale: ScoreScale, z: number): Calibration {
-  const at = (position: number) => calibratedLogit(scale.intercept + gridLogit(position), scale.residualBound);
+  const { intercept, residualBound, grid = SCORECARD_GRID } = scale;
+  const at = (position: number) => calibratedLogit(intercept + gridLogit(position, grid), residualBound);
   const predicted = meanProbabilities(at);
   return {
     inTheLarge: within(observedOverExpected(cells, variance, predicted, z), 0, Number.MAX_VALUE),
-    slope: slopeOf(cells, variance, at, calibratedLogit(scale.intercept, scale.residualBound), z),
+    slope: slopeOf(cells, variance, { at, centre: calibratedLogit(intercept, residualBound), reach: grid.reach }, z),
     groups: Array.from({ length: SCORE_BINS / GROUP_BINS }, (_, group) => {
       const first = group * GROUP_BINS;
       const next = first + GROUP_BINS;
@@ -109,8 +110,7 @@ function observedOverExpected(
 function slopeOf(
   cells: Float64Array,
   variance: Float64Array,
-  logitAt: (position: number) => number,
-  centre: number,
+  { at, centre, reach }: { at: (position: number) => number; centre: number; reach: number },
   z: number,
 ): Measure {
   // Label = 1 with probability(level + slope * x) at distance x from the centre.
@@ -119,11 +119,12 @@ function slopeOf(
   for (let step = 0; step < NEWTON_STEPS; step++) {
     let [s0, s1, h00, h01, h11, m00, m01, m11] = [0, 0, 0, 0, 0, 0, 0, 0];
     for (let bin = 0; bin < SCORE_BINS; bin++) {
-      const x = logitAt(bin + 0.5) - centre;
+      const x = at(bin + 0.5) - centre;
       const p = probability(level + slope * x);
       const negatives = cells[bin];
       const positives = cells[SCORE_BINS + bin];
-      const trust = Math.exp(-((x / REACH) ** 2));
+      // Far bins hold few records and as much noise as any other.
+      const trust = Math.exp(-((x / reach) ** 2));
       const score = trust * (positives * (1 - p) - negatives * p);
       const weight = trust * (positives + negatives) * p * (1 - p);
       const noise = trust * trust * (variance[SCORE_BINS + bin] * (1 - p) ** 2 + variance[bin] * p * p);

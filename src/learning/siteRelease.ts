@@ -16,7 +16,9 @@ import { residualGrid, type TrainingPlan } from './plan.ts';
 import { resolutionOf } from './resolution.ts';
 import { releaseOf } from './scorecardRelease.ts';
 import { scoreEdges, scoreHistogram } from './scoreHistogram.ts';
+import { denseEvaluation, denseScores } from './sgd/denseEvaluation.ts';
 import { denseRelease } from './sgd/denseRelease.ts';
+import type { DensePlan } from './sgd/plan.ts';
 import { type AdditiveModel, logitsOf, siteCounts, siteGradient } from './site.ts';
 import { privacyStatement } from './statement.ts';
 
@@ -39,8 +41,16 @@ export type SiteReleaser = (
 
 /** Prepares the releases of one plan; the statement is computed once. */
 export function openSiteReleases(plan: FederatedPlan, contract: Contract): SiteReleaser {
-  if (plan.family === 'scorecard') return scorecardReleases(plan, contract);
-  return ({ training }, round, { flat }, random) => denseRelease(plan, contract, training, round, flat, random);
+  return plan.family === 'scorecard' ? scorecardReleases(plan, contract) : denseReleases(plan, contract);
+}
+
+function denseReleases(plan: DensePlan, contract: Contract): SiteReleaser {
+  const evaluation = evaluationRound(plan);
+  return ({ training, holdout }, round, { flat }, random) => {
+    if (round !== evaluation) return denseRelease(plan, contract, training, round, flat, random);
+    const { values, sigmaSquared } = denseEvaluation(plan, denseScores(plan, contract, holdout, flat));
+    return addNoise(values, sigmaSquared, random);
+  };
 }
 
 function scorecardReleases(plan: TrainingPlan, contract: Contract): SiteReleaser {

@@ -55,6 +55,9 @@ export interface PlanStatement {
   muSquaredTotal: number;
   /** Epsilon at the plan's delta that follows from mu, rounded up; at most the plan's epsilon. */
   epsilon: number;
+  /** The noise EACH BANK adds to each cell of the evaluation's histogram, and its exact square; null without one. */
+  sigmaEvaluation: Rational | null;
+  sigmaEvaluationSquared: Rational | null;
   text: string[];
 }
 
@@ -64,8 +67,6 @@ export interface PrivacyStatement extends PlanStatement {
   sigmaCountSquared: Rational;
   sigmaRound: Rational;
   sigmaRoundSquared: Rational;
-  sigmaEvaluation: Rational | null;
-  sigmaEvaluationSquared: Rational | null;
 }
 
 // Asked for in every round, and once a release by who states them all. Safe: only ever the value of a pure function of a
@@ -157,7 +158,7 @@ export function roundSensitivitySquared(plan: TrainingPlan, round: number): numb
 }
 
 /** Square of the L2 sensitivity of the evaluation histogram: all m records may fall into one bin. */
-export function evaluationSensitivitySquared(plan: TrainingPlan): number {
+export function evaluationSensitivitySquared(plan: Pick<TrainingPlan, 'maxRecordsPerSubject'>): number {
   return plan.maxRecordsPerSubject ** 2;
 }
 

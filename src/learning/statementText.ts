@@ -27,14 +27,8 @@ export function statementText(
       `1), L2 sensitivity ${figure(sensitivity * plan.residualBound)} in units of records, each bank adds discrete ` +
       `Gaussian noise of sigma ${figure(approximately(noise.round.sigma) / (grid * unit))} records to every ${number}.`,
   ];
-  if (plan.evaluation !== null && noise.evaluation !== null) {
-    lines.push(
-      `Evaluation: a histogram of ${plan.evaluation.bins} score bins per label of the ${figure(100 * plan.evaluation.holdout)} % of ` +
-        `the customers who train nothing, L2 sensitivity ${m}, each bank adds discrete Gaussian noise of sigma ` +
-        `${figure(approximately(noise.evaluation.sigma))} to every bin.`,
-    );
-  }
   lines.push(
+    ...evaluationText(plan, noise.evaluation && approximately(noise.evaluation.sigma)),
     plan.mode === 'site'
       ? 'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
           'other banks and every reader of the model, even together.'
@@ -47,6 +41,19 @@ export function statementText(
       'sqrt(j).',
   );
   return lines;
+}
+
+/** What an evaluation releases, in a sentence; nothing without one. @param sigma of each bank's noise in a bin. */
+export function evaluationText(
+  { evaluation, maxRecordsPerSubject }: Pick<TrainingPlan, 'evaluation' | 'maxRecordsPerSubject'>,
+  sigma: number | null,
+): string[] {
+  if (evaluation === null || sigma === null) return [];
+  return [
+    `Evaluation: a histogram of ${evaluation.bins} score bins per label of the ${figure(100 * evaluation.holdout)} % of ` +
+      `the customers who train nothing, L2 sensitivity ${maxRecordsPerSubject}, each bank adds discrete Gaussian noise ` +
+      `of sigma ${figure(sigma)} to every bin.`,
+  ];
 }
 
 /** Five significant digits. */

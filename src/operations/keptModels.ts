@@ -8,6 +8,7 @@
 import { contractHash, parseContract } from '../contract/contract.ts';
 import { type DenseModel, denseHash, parseDense } from '../learning/sgd/model.ts';
 import type { NodeContext } from './context.ts';
+import { evaluationIn, type ListedEvaluation } from './listedEvaluation.ts';
 import { refuseOtherHash, refuseOtherTraining, refuseSecondModel } from './modelChecks.ts';
 import type { Adopted, Adoption } from './models.ts';
 
@@ -61,6 +62,8 @@ export interface KeptModel {
   /** 64 hex; null for a model of this bank alone. */
   planHash: string | null;
   training: { mode: string; sites: number; rounds: number | null; epsilon: number; delta: number };
+  /** Of the federated evaluation that was signed with the model; null when there was none, or it failed. */
+  evaluation: ListedEvaluation | null;
   /** Weights of the model. */
   parameters: number;
 }
@@ -77,6 +80,7 @@ export async function listKept({ store }: Pick<NodeContext, 'store'>): Promise<K
       ...{ hash: row.hash, status: 'kept', family: model.family, contractHash: contractHash(contract) },
       ...{ keptAt: row.adoptedAt.toISOString(), planHash: planHashOf(model.training) },
       training: { mode, sites, rounds: 'rounds' in model.training ? model.training.rounds : null, epsilon, delta },
+      evaluation: evaluationIn(row.evidence),
       parameters: model.layers.reduce((sum, { weights, biases }) => sum + weights.length + biases.length, 0),
     };
   });

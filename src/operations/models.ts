@@ -9,12 +9,11 @@ import { type Contract, contractHash, layoutOf, parseContract } from '../contrac
 import { checkModel, type LinearModel } from '../encryption/model.ts';
 import { MAX_INPUT_MASS, PRESETS, type PresetName } from '../encryption/presets.ts';
 import { ContractError, LearningError, RequestError, VeilriskError } from '../errors.ts';
-import { readEvaluation } from '../learning/modelEvaluation.ts';
 import { modelHash, parseScorecard, type Scorecard } from '../learning/scorecard.ts';
-import type { ScoreEstimates } from '../learning/scoreEstimate.ts';
 import { flatWeights } from '../learning/site.ts';
 import type { NodeContext } from './context.ts';
 import { isDense, keepModel } from './keptModels.ts';
+import { evaluationIn, type ListedEvaluation } from './listedEvaluation.ts';
 import { refuseOtherHash, refuseOtherTraining, refuseSecondModel } from './modelChecks.ts';
 import { policyHash } from './policy.ts';
 
@@ -72,14 +71,6 @@ export interface ListedModel {
   decisionThresholds: { version: number; hash: string; reviewFrom: number; declineFrom: number };
   encryption: { presets: PresetName[]; dimension: number };
 }
-
-/** Measures with 95 % intervals; each is null where the noise hides it. */
-export type ListedEvaluation = ScoreEstimates & {
-  /** Share of the customers who trained nothing and evaluate. */
-  holdout: number;
-  /** How many sites sent a histogram. */
-  sites: number;
-};
 
 const CACHE_MS = 1_000;
 
@@ -190,16 +181,6 @@ export async function listModels(context: NodeContext): Promise<ListedModel[]> {
       encryption: { presets, dimension: linear.weights.length },
     };
   });
-}
-
-/** @param evidence as `adoptModel` stored it, after it was checked. */
-function evaluationIn(evidence: Uint8Array | null): ListedEvaluation | null {
-  if (evidence === null) return null;
-  // Safe: operations/training.ts writes the evidence of a plan's model as JSON; the member is checked before use.
-  const { evaluation } = JSON.parse(new TextDecoder().decode(evidence)) as { evaluation?: unknown };
-  if (evaluation === undefined || evaluation === null) return null;
-  const { result, holdout } = readEvaluation(evaluation);
-  return result === null ? null : { ...result.measures, holdout, sites: result.sites.length };
 }
 
 function load(row: { hash: string; contract: unknown; model: unknown }): LoadedModel {

@@ -11,6 +11,7 @@ import { evaluationRound } from '../learning/modelEvaluation.ts';
 import { residualGrid, type TrainingPlan } from '../learning/plan.ts';
 import { resolutionOf } from '../learning/resolution.ts';
 import { releaseOf } from '../learning/scorecardRelease.ts';
+import { denseEvaluation } from '../learning/sgd/denseEvaluation.ts';
 import { denseStatement } from '../learning/sgd/denseStatement.ts';
 import type { DensePlan } from '../learning/sgd/plan.ts';
 import { privacyStatement } from '../learning/statement.ts';
@@ -62,8 +63,12 @@ async function denseNoising(
   plan: DensePlan,
   { contract, round, weights }: ReleaseTask,
 ): Promise<Noising> {
-  const { sigmaSquared, steps } = denseStatement(plan);
   const task = { plan, contract, round, weights: weights.flat };
+  if (round === evaluationRound(plan)) {
+    const release = denseEvaluation(plan, await training.denseScores(rows.holdout, task));
+    return async (random) => addNoise(release.values, release.sigmaSquared, random);
+  }
+  const { sigmaSquared, steps } = denseStatement(plan);
   const centres = await training.centres(rows.training, task);
   if (steps === 1) return async (random) => drawAround(centres, sigmaSquared, random);
   // Later steps need the noise of earlier ones; the pass above has shown that the thread can do the first.

@@ -47,7 +47,7 @@ export interface PlanWishes extends TrustWishes {
   /** Families but scorecards: what the aggregator makes of a round, and a bank's steps in it. */
   strategy?: StrategyKind | undefined;
   localSteps?: number | undefined;
-  /** Customers held out and loss spent on a federated evaluation; null or left out for none. Scorecards only. */
+  /** Customers held out and loss spent on a federated evaluation; null or left out for none. */
   evaluation?: { holdout: number; share: number } | null | undefined;
 }
 
@@ -73,11 +73,13 @@ export function planFor(floors: RosterFloors, wishes: PlanWishes): FederatedPlan
   // A bank's second step would see its own gradient with its own share of the noise only: such a plan is of mode site.
   const ownSteps = wishes.strategy === 'fedprox' || (wishes.localSteps ?? 1) > 1;
   const trust = trustFor(floors, { ...wishes, mode: wishes.mode ?? (ownSteps ? 'site' : undefined) });
+  const evaluation: FederatedPlan['evaluation'] = wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null;
   const facts = {
     ...{ contract, epsilon, delta, expectedRows, sites: floors.sites, ...trust },
     ...(roundDeadlineMs !== undefined && { roundDeadlineMs }),
     // A ledger accepts the releases of one id once, so every run is named anew.
     id: randomUUID(),
+    evaluation,
   };
   if (family !== 'scorecard') {
     const { strategy, localSteps, rounds } = wishes;
@@ -86,7 +88,6 @@ export function planFor(floors: RosterFloors, wishes: PlanWishes): FederatedPlan
   const plan = defaultPlan({
     ...facts,
     ...(ringBits !== undefined && { ringBits }),
-    evaluation: wishes.evaluation ? { ...wishes.evaluation, bins: SCORE_BINS } : null,
   });
   return parsePlan({ ...plan, rounds: wishes.rounds ?? plan.rounds });
 }
@@ -102,7 +103,7 @@ const AUC_GOAL = 0.05;
 /** The privacy statement of a plan, line by line, for people. */
 export function describePlan(plan: FederatedPlan): string[] {
   const { text } = statementOf(plan);
-  const positives = plan.family === 'scorecard' ? positivesNeeded(plan, AUC_GOAL) : null;
+  const positives = positivesNeeded(plan, AUC_GOAL);
   if (positives === null) return text;
   return [
     ...text,

@@ -10,7 +10,7 @@ export type TrainingJob =
   | { readonly kind: 'counts'; readonly data: BinnedData }
   | (ResidualGrid & { readonly kind: 'gradient'; readonly data: BinnedData; readonly model: AdditiveModel })
   | { readonly kind: 'scores'; readonly data: BinnedData; readonly model: AdditiveModel }
-  | (DenseTask & { readonly kind: 'centres' | 'update'; readonly data: BinnedData })
+  | (DenseTask & { readonly kind: 'centres' | 'update' | 'dense-scores'; readonly data: BinnedData })
   | (SelectionRules & { readonly kind: 'select'; readonly all: BinnedData; readonly subjects: Uint8Array });
 
 /** A round of a dense plan. */

@@ -24,6 +24,8 @@ export interface TrainingPool {
   scores(data: BinnedData, model: AdditiveModel): Promise<Float64Array>;
   /** Un-noised: as `denseCentres`. @throws as `gradient`, and PrivacyError. */
   centres(data: BinnedData, task: DenseTask): Promise<Float64Array>;
+  /** Un-noised: as `denseScores`. @throws as `gradient`. */
+  denseScores(data: BinnedData, task: DenseTask): Promise<Float64Array>;
   /**
    * As `denseRelease`, with the operating system's randomness: what comes back is private, and may be sent once paid
    * for.
@@ -78,6 +80,7 @@ export function openTrainingPool({ log }: { log: Log }): TrainingPool {
     scores: (data, { intercept, weights }) =>
       histogram({ kind: 'scores', data: shared(data), model: { intercept, weights } }),
     centres: (data, task) => histogram({ kind: 'centres', data: shared(data), ...taken(task) }),
+    denseScores: (data, task) => histogram({ kind: 'dense-scores', data: shared(data), ...taken(task) }),
     update: (data, task) => histogram({ kind: 'update', data: shared(data), ...taken(task) }),
     select: ({ rows, sizes, bins, labels }, subjects, rules) => {
       const given = [bins, labels, subjects].flatMap(({ buffer }) => (buffer instanceof ArrayBuffer ? buffer : []));

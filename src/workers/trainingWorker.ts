@@ -3,6 +3,7 @@
  */
 import { checkBinned, selectRows } from '../learning/binned.ts';
 import { scoreEdges, scoreHistogram } from '../learning/scoreHistogram.ts';
+import { denseScores } from '../learning/sgd/denseEvaluation.ts';
 import { denseCentres, denseRelease } from '../learning/sgd/denseRelease.ts';
 import { logitsOf, siteCounts, siteGradient } from '../learning/site.ts';
 import { boundContributions } from '../privacy/contributions.ts';
@@ -31,6 +32,8 @@ function histogramOf(job: Exclude<TrainingJob, Job<'select'>>): Float64Array {
       return scoreHistogram(logitsOf(job.data, job.model), job.data.labels, scoreEdges(job.model));
     case 'centres':
       return denseCentres(job.plan, job.contract, job.data, job.round, job.weights);
+    case 'dense-scores':
+      return denseScores(job.plan, job.contract, job.data, job.weights);
     case 'update':
       return denseRelease(job.plan, job.contract, job.data, job.round, job.weights, systemRandom());
   }

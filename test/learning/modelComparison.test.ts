@@ -3,11 +3,14 @@ import { describe, expect, test } from '@jest/globals';
 import { LearningError } from '../../src/errors.ts';
 import { type Candidate, compareModels, differenceOf } from '../../src/learning/modelComparison.ts';
 import { evaluateModel, type ModelEvaluation, missingEvaluation } from '../../src/learning/modelEvaluation.ts';
-import { scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
+import { DENSE_GRID, scoreEdges, scoreHistogram } from '../../src/learning/scoreHistogram.ts';
+import { denseStatement } from '../../src/learning/sgd/denseStatement.ts';
+import { defaultDensePlan } from '../../src/learning/sgd/plan.ts';
 import { addNoise } from '../../src/learning/site.ts';
 import { privacyStatement } from '../../src/learning/statement.ts';
 import { seededRandom } from '../support/publicData.ts';
 import { planOf } from './plans.ts';
+import { contract } from './sgd/cases.ts';
 
 const plan = planOf({ sites: 3, quorum: 2, epsilon: 4, evaluation: { holdout: 0.2, share: 0.2, bins: 64 } });
 const SITES = ['a', 'b', 'c'];
@@ -33,7 +36,34 @@ const candidate = (planId: string, evaluation: ModelEvaluation, contractHash = '
   return { planId, contractHash, evaluation };
 };
 
+/** The same of a logistic regression: another grid, about another centre, and another noise. */
+function evaluatedDense(distance: number, records: number, seed: number): ModelEvaluation {
+  const random = seededRandom(seed);
+  const facts = { contract, family: 'logistic', epsilon: 4, delta: 1e-6, sites: 3, quorum: 2 } as const;
+  const dense = defaultDensePlan({ ...facts, expectedRows: 5 * records, evaluation: plan.evaluation });
+  const labels = Uint8Array.from({ length: records }, (_, row) => (row % 10 === 0 ? 1 : 0));
+  // Logistic scores: even in distribution between 0 and 1.
+  const logits = Float64Array.from(labels, (label) => {
+    const uniform = (random.nextUint32() + 1) / (2 ** 32 + 2);
+    return -2 + distance * label + Math.log(uniform / (1 - uniform));
+  });
+  let sum: Float64Array = scoreHistogram(logits, labels, scoreEdges({ intercept: 1 }, DENSE_GRID));
+  const { sigmaEvaluationSquared } = denseStatement(dense);
+  for (const _ of SITES) sum = addNoise(sum, sigmaEvaluationSquared!, random);
+  const subject = { plan: dense, planHash: '2'.repeat(64), modelHash: '3'.repeat(64), intercept: 1 };
+  return evaluateModel(subject, sum, SITES);
+}
+
 describe('a comparison', () => {
+  test('holds across families', () => {
+    const scorecard = candidate('scorecard', evaluated(0.5, 20_000, 2));
+    const logistic = candidate('logistic', evaluatedDense(4, 20_000, 1));
+    const comparison = compareModels([scorecard, logistic]);
+    expect([comparison.preferred, comparison.decided, comparison.cautions]).toEqual(['logistic', true, []]);
+    expect(comparison.models[0].auc!.estimate).toBeGreaterThan(0.9);
+    expect(compareModels([scorecard, candidate('poor', evaluatedDense(0, 20_000, 4))]).preferred).toBe('scorecard');
+  });
+
   test('prefers the model that is better beyond noise, in whatever order', () => {
     const good = candidate('good', evaluated(2, 20_000, 1));
     const bad = candidate('bad', evaluated(0.5, 20_000, 2));

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { contractHash } from '../../src/contract/contract.ts';
 import { courseFor } from '../../src/learning/course.ts';
 import { statementOf } from '../../src/learning/federatedPlan.ts';
+import { evaluateModel } from '../../src/learning/modelEvaluation.ts';
 import { planHash } from '../../src/learning/plan.ts';
 import { type DenseModel, denseHash } from '../../src/learning/sgd/model.ts';
 import { type DensePlan, type DensePlanFacts, defaultDensePlan } from '../../src/learning/sgd/plan.ts';
@@ -49,6 +50,8 @@ async function accepted(id: string, wishes: Partial<DensePlanFacts>): Promise<De
   return plan;
 }
 
+const EVALUATION = { holdout: 0.25, share: 0.2, bins: 64 } as const;
+
 const task = (plan: DensePlan, round: number, state: string) => ({
   ...{ plan, planHash: planHash(plan), contract, round, attempt: 1, model: null },
   weights: courseFor(plan, contract).weights(round, state),
@@ -90,6 +93,50 @@ test.each<[string, Partial<DensePlanFacts>]>([
   const evidence = { planId: plan.id, planHash: planHash(plan), modelHash: denseHash(model), evaluation: null };
   await port.adopt(model, { ...evidence, signature: '' } as never);
   expect((await listKept(node)).map(({ hash }) => hash)).toContain(denseHash(model));
+});
+
+test('an evaluation is of customers who trained nothing, paid for by itself, and listed with the model', async () => {
+  const plan = await accepted('evaluated', { evaluation: EVALUATION, epsilon: 2 });
+  const course = courseFor(plan, contract);
+  let state = course.firstState();
+  for (const round of [1, 2]) {
+    state = course.nextState(state, round, (await port.release(task(plan, round, state))).histogram, null, 1);
+  }
+  const evaluation = await port.release(task(plan, 3, state));
+  expect(evaluation.histogram).toHaveLength(128);
+  expect(await port.release(task(plan, 3, state))).toEqual(evaluation);
+  // At another model it is another release, which the plan does not pay for.
+  const other = { ...task(plan, 3, state), stateHash: 'f'.repeat(64) };
+  await expect(port.release(other)).rejects.toMatchObject({ code: 'RELEASE_REPLAYED' });
+  const { releases } = statementOf(plan);
+  expect(await released(plan)).toEqual(
+    releases.map(({ muSquared }, at) => ({
+      ...{ round: at + 1, state: 'committed', muSquared: expect.closeTo(muSquared, 12) },
+    })),
+  );
+  const [ledger] = await readLedger(node);
+  const line = ledger.releases.find(({ planId, round }) => planId === plan.id && round === 3);
+  expect(line).toMatchObject({ release: 'evaluation', sensitivitySquared: contract.maxRecordsPerSubject ** 2 });
+
+  const { document, intercept } = course.finish(state);
+  // Safe: the model document of a dense plan.
+  const model = document as DenseModel;
+  const subject = { plan, planHash: planHash(plan), modelHash: denseHash(model), intercept };
+  const signed = evaluateModel(subject, evaluation.histogram, ['a']);
+  // A quarter of the customers, by a key that is drawn anew; 8 standard deviations of noise and split (1e-15).
+  const { noiseVariance, measures } = signed.result!;
+  const spread = Math.sqrt(128 * noiseVariance + ROWS * 0.25 * 0.75);
+  expect(Math.abs(measures.records!.estimate - ROWS * 0.25)).toBeLessThan(8 * spread);
+  expect(8 * spread).toBeLessThan(ROWS * 0.5);
+  const evidence = { planId: plan.id, planHash: planHash(plan), modelHash: denseHash(model), signature: '' };
+  for (const wrong of [null, { ...signed, holdout: 0.5 }, { ...signed, planHash: 'b'.repeat(64) }]) {
+    await expect(port.adopt(model, { ...evidence, evaluation: wrong } as never)).rejects.toMatchObject({
+      code: 'MODEL_INVALID',
+    });
+  }
+  await port.adopt(model, { ...evidence, evaluation: signed } as never);
+  const kept = (await listKept(node)).find(({ planHash: of }) => of === planHash(plan));
+  expect(kept?.evaluation).toEqual({ ...measures, holdout: 0.25, sites: 1 });
 });
 
 test('a round that the plan does not have, and a thread that fails, cost nothing', async () => {

@@ -32,7 +32,7 @@ const model = trained(1);
 const adoption = {
   ...{ contract, model, expectedHash: denseHash(model), planId: plan.id, actor: 'aggregator' },
   expectedTraining: { planHash: planHash(plan), mode: 'site' as const, sites: 1, rounds: 2, epsilon: 4, delta: 1e-6 },
-  evidence: Uint8Array.of(1, 2, 3),
+  evidence: new TextEncoder().encode('{"evaluation":null}'),
 };
 
 beforeAll(async () => {
@@ -59,11 +59,12 @@ describe('a dense model of a plan', () => {
         ...{ hash, status: 'kept', family: 'mlp', contractHash: contractHash(contract), planHash: planHash(plan) },
         keptAt: expect.any(String),
         training: { mode: 'site', sites: 1, rounds: 2, epsilon: 4, delta: 1e-6 },
+        evaluation: null,
         parameters: plan.dimension,
       },
     ]);
     const [row] = await node.store.models.list();
-    expect([row.status, [...(row.evidence ?? [])]]).toEqual(['kept', [1, 2, 3]]);
+    expect([row.status, [...(row.evidence ?? [])]]).toEqual(['kept', [...adoption.evidence]]);
   });
 
   test('is no champion, before one and after, and is not among the models that score', async () => {

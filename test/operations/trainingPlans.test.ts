@@ -23,6 +23,12 @@ test('a plan evaluates when the operator wishes it', () => {
   expect(describePlan(writePlan(roster, wishes)).join()).not.toContain('AUC');
   expect(writePlan(roster, wishes).evaluation).toBeNull();
   expect(writePlan(roster, { ...wishes, evaluation: null }).evaluation).toBeNull();
+  for (const family of ['logistic', 'mlp'] as const) {
+    const dense = writePlan(roster, { ...wishes, family, evaluation: { holdout: 0.1, share: 0.3 } });
+    expect(dense).toMatchObject({ family, evaluation: { holdout: 0.1, share: 0.3, bins: 64 } });
+    expect(describePlan(dense).join(' ')).toMatch(/Evaluation: .*10 % of the customers.* held-out positives/);
+    expect(writePlan(roster, { ...wishes, family }).evaluation).toBeNull();
+  }
 });
 
 test('an evaluation is told with its intervals, or with what stood in its way', () => {

@@ -10,18 +10,29 @@
  * whose next steps and message are made of it. What leaves is post-processing of all of them and charged as all of
  * them. Sums of such messages are no sums of noisy gradients, so readers of the model are charged in full.
  *
- * GUARANTEES.md: "Rotated gradient sums"
+ * The evaluation, where there is one, is a score histogram with noise of its own, summed in a ring of its own where the
+ * plan's is too narrow for counts.
+ *
+ * GUARANTEES.md: "Rotated gradient sums", "Federated evaluation"
  */
 import { PrivacyError } from '../../errors.ts';
 import { LARGEST_CENTRED_VARIANCE } from '../../privacy/discreteGaussian.ts';
-import { noiseFor } from '../../privacy/gaussianMechanism.ts';
+import { type NoiseLevel, noiseFor } from '../../privacy/gaussianMechanism.ts';
 import { muFor, roundUp } from '../../privacy/gdp.ts';
 import { approximately, type Rational } from '../../privacy/rational.ts';
 import { encodedSensitivitySquared } from '../encoding/gradientCode.ts';
 import { updateBytes } from '../encoding/updateBytes.ts';
 import { ringLimit } from '../ring.ts';
-import { lossAgainst, noiseSharers, type PlanStatement, type Release, sharedLoss } from '../statement.ts';
-import { chargedAgainst, figure, figureUp, readersOfSums } from '../statementText.ts';
+import { SCORE_CELLS } from '../scoreHistogram.ts';
+import {
+  evaluationSensitivitySquared,
+  lossAgainst,
+  noiseSharers,
+  type PlanStatement,
+  type Release,
+  sharedLoss,
+} from '../statement.ts';
+import { chargedAgainst, evaluationText, figure, figureUp, readersOfSums } from '../statementText.ts';
 import { recordSensitivity } from './gradient.ts';
 import type { DensePlan } from './plan.ts';
 import { GRID_BITS } from './statement.ts';
@@ -56,11 +67,13 @@ function computeStatement(plan: DensePlan): DenseStatement {
   const steps = strategy.localSteps;
   const mu = muFor(plan.epsilon, plan.delta);
   // 10^-9 of the loss is left unused, so that sums rounded up still fit a budget of the same epsilon and delta.
-  const available = (mu * mu * (1 - 1e-9)) / (rounds * steps);
+  const available = mu * mu * (1 - 1e-9);
+  const evaluation = evaluationNoise(plan, available * (plan.evaluation?.share ?? 0));
+  const perStep = (available * (1 - (plan.evaluation?.share ?? 0))) / (rounds * steps);
   const sharers = steps === 1 ? noiseSharers(plan) : { charged: 1, readers: 1 };
   const exact = m * recordSensitivity({ gridBits: GRID_BITS });
   const sensitivitySquared = steps === 1 ? encodedSensitivitySquared(exact, dimension, unitScale(plan)) : exact * exact;
-  const noise = noiseFor(sensitivitySquared, available * sharers.charged);
+  const noise = noiseFor(sensitivitySquared, perStep * sharers.charged);
   if (steps === 1) requireDrawable(noise.sigmaSquared);
   const limit = limitOf(plan, steps === 1 ? approximately(noise.sigma) : 0);
   // Rounded up: a small multiple of a number that is rounded up already.
@@ -72,6 +85,7 @@ function computeStatement(plan: DensePlan): DenseStatement {
   const releases = Array.from({ length: rounds }, (_, t): Release => {
     return { name: `round-${t + 1}`, muSquared, readersMuSquared };
   });
+  if (evaluation !== null) releases.push(evaluation.release);
   const losses = {
     aggregator: lossAgainst(
       plan,
@@ -88,8 +102,30 @@ function computeStatement(plan: DensePlan): DenseStatement {
   return {
     ...{ mu: total, muSquaredTotal, epsilon, losses, releases },
     ...{ sensitivitySquared, sigma: noise.sigma, sigmaSquared: noise.sigmaSquared, steps, limit },
-    text: statementText(plan, losses, Math.sqrt(sensitivitySquared), approximately(noise.sigma)),
+    sigmaEvaluation: evaluation?.noise.sigma ?? null,
+    sigmaEvaluationSquared: evaluation?.noise.sigmaSquared ?? null,
+    text: statementText(plan, losses, {
+      sensitivity: Math.sqrt(sensitivitySquared),
+      sigma: approximately(noise.sigma),
+      evaluation: evaluation === null ? null : approximately(evaluation.noise.sigma),
+    }),
   };
+}
+
+/** Bits in which score histograms are summed under masks: counts of records need more than encoded gradients. */
+export const EVALUATION_RING_BITS = 32;
+
+/** The noise of each bank's histogram, and what it costs. @param muSquared to be spent on it. */
+function evaluationNoise(plan: DensePlan, muSquared: number): { noise: NoiseLevel; release: Release } | null {
+  if (plan.evaluation === null) return null;
+  const { charged, readers } = noiseSharers(plan);
+  const squared = evaluationSensitivitySquared(plan);
+  const noise = noiseFor(squared, muSquared * charged);
+  if (plan.mode === 'sum') {
+    ringLimit({ ringBits: EVALUATION_RING_BITS, sites: plan.sites }, approximately(noise.sigma));
+  }
+  const lossOf = (banks: number) => sharedLoss(squared, noise, banks, SCORE_CELLS);
+  return { noise, release: { name: 'evaluation', muSquared: lossOf(charged), readersMuSquared: lossOf(readers) } };
 }
 
 /** Encoded integers for one unit of the exact gradient sum. */
@@ -118,8 +154,7 @@ function limitOf({ mode, sites, encoding }: DensePlan, sigma: number): number {
 function statementText(
   plan: DensePlan,
   losses: DenseStatement['losses'],
-  sensitivity: number,
-  sigma: number,
+  { sensitivity, sigma, evaluation }: { sensitivity: number; sigma: number; evaluation: number | null },
 ): string[] {
   const { id, family, hidden, rounds, dimension, strategy, encoding, maxRecordsPerSubject: m } = plan;
   const what = family === 'mlp' ? `MLP ${hidden.join('-')}` : 'logistic regression';
@@ -136,6 +171,7 @@ function statementText(
         `every coordinate from a discrete Gaussian of sigma ${figure(sigma)} around its real value.`
       : `Noise: L2 sensitivity ${figure(sensitivity)} on the grid ${figure(plan.clippingNorm)}/${2 ** GRID_BITS}; each bank adds ` +
         `discrete Gaussian noise of sigma ${figure(sigma)} in each of its steps, before the next is taken.`,
+    ...evaluationText(plan, evaluation),
     plan.mode === 'site'
       ? 'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
         'other banks and every reader of the model, even together.'

@@ -54,6 +54,21 @@ function namesOf(field: Field, { code, bins }: FieldEncoding): string[] {
   return Array.from({ length: bins }, (_, bin) => `${name}#${bin}`);
 }
 
+/**
+ * The middle of the features, one of no record's making: numeric fields half-way, boolean ones between their signs, the
+ * bins of all others alike. Nothing is missing.
+ */
+export function middleFeatures(encoding: readonly FieldEncoding[]): Float64Array {
+  const blocks = encoding.map(({ code, bins }) => {
+    if (code === 'one-hot') return Array.from({ length: bins }, () => 1 / bins);
+    if (code === 'sign') return [0, 0];
+    const knots = knotsOf(bins - 1);
+    const hats = Array.from({ length: knots }, (_, h) => Math.max(0, 1 - Math.abs(h - (knots - 1) / 2)));
+    return [0, ...hats, 0];
+  });
+  return Float64Array.from(blocks.flat());
+}
+
 export interface FeatureMap {
   /** Bins per field, as in the data. */
   readonly sizes: readonly number[];

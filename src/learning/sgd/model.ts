@@ -11,18 +11,19 @@ import type { Contract } from '../../contract/contract.ts';
 import { LearningError } from '../../errors.ts';
 import type { BinnedData } from '../binned.ts';
 import { readModel } from '../modelDocument.ts';
-import { encodingOf, featureMapOf, featureNames, rowReader } from './features.ts';
+import { encodingOf, type FeatureMap, featureMapOf, featureNames, middleFeatures, rowReader } from './features.ts';
 import { activationsOf, forward, type Network, networkOf } from './network.ts';
 import type { DensePlan } from './plan.ts';
 import { type SgdSettings, settingsHash } from './settings.ts';
 import type { SgdStatement } from './statement.ts';
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, { error: 'must be 64 lower-case hexadecimal digits' });
-// Far beyond any trained weight; keeps sums finite in float32.
+/** Far beyond any trained weight; keeps sums finite in float32. */
+export const LARGEST_WEIGHT = 1e6;
 const weight = z
   .number()
-  .min(-1e6)
-  .max(1e6)
+  .min(-LARGEST_WEIGHT)
+  .max(LARGEST_WEIGHT)
   .refine((value) => Math.fround(value) === value, { error: 'must be a float32 number' });
 
 const trained = {
@@ -164,7 +165,16 @@ function documentOf(
 /** Logit of every record. @throws LearningError MODEL_CONTRACT_MISMATCH when the data has other bins. */
 export function denseLogits(model: DenseModel, data: BinnedData): Float64Array {
   const { network, parameters } = networkOfModel(model);
-  const map = featureMapOf(model.encoding);
+  return networkLogits(network, parameters, featureMapOf(model.encoding), data);
+}
+
+/** Logit of every record. @throws as `denseLogits`. */
+export function networkLogits(
+  network: Network,
+  parameters: Float64Array,
+  map: FeatureMap,
+  data: BinnedData,
+): Float64Array {
   const read = rowReader(map, data);
   const indices = new Int32Array(map.nonZero);
   const values = new Float64Array(map.nonZero);
@@ -172,6 +182,18 @@ export function denseLogits(model: DenseModel, data: BinnedData): Float64Array {
   return Float64Array.from({ length: data.rows }, (_, row) =>
     forward(network, parameters, indices, values, read(row, indices, values), activations),
   );
+}
+
+/** The logit at the middle of the features, about which the grid of an evaluation lies: of the document alone. */
+export function scoreCentre(model: DenseModel): number {
+  const { network, parameters } = networkOfModel(model);
+  return networkCentre(network, parameters, model.encoding);
+}
+
+export function networkCentre(network: Network, parameters: Float64Array, encoding: DenseModel['encoding']): number {
+  const middle = middleFeatures(encoding);
+  const indices = Int32Array.from(middle, (_, i) => i);
+  return forward(network, parameters, indices, middle, middle.length, activationsOf(network));
 }
 
 /** @throws LearningError MODEL_INVALID when the layers do not fit each other or the features. */

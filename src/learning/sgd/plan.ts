@@ -4,7 +4,7 @@
  *
  * Identity is SHA-256 of the RFC 8785 form. Everything in it comes from public facts; nothing in it may be tuned on
  * private data. Every record is in every step: the loss of a sampled step is no mu, which is what a ledger adds up.
- * Limit: no Poisson sampling, no federated evaluation.
+ * Limit: no Poisson sampling.
  *
  * Strategies: FedAvg (McMahan et al. 2017, arXiv 1602.05629), FedProx (Li et al. 2020, arXiv 1812.06127), FedAdam
  * (Reddi et al. 2021, arXiv 2003.00295).
@@ -30,8 +30,8 @@ const denseSchema = z
     /** Weights of the model under the contract: numbers of an update. */
     dimension: z.int().min(2).max(MAX_ROTATED),
     /**
-     * Records of all banks together, as publicly known. Sums are divided by it; the true number is private and not
-     * used.
+     * Records of all banks together that train, as publicly known. Sums are divided by it; the true number is private
+     * and not used.
      */
     rows: z.int().min(1).max(1e9),
     /** C: the L2 norm to which the gradient of one record is shortened; see settings.ts. */
@@ -57,7 +57,6 @@ const denseSchema = z
       /** Encoded integers that stand for the gradient of one record, of norm C. */
       scale: z.number().min(1e-3).max(1e9),
     }),
-    evaluation: z.null({ error: 'is for scorecards only: must be null' }),
   })
   .superRefine(checkMembers)
   .refine((plan) => (plan.family === 'logistic') === (plan.hidden.length === 0), {
@@ -108,7 +107,7 @@ export function requireDenseContract(plan: DensePlan, contract: Contract): void 
   throw new LearningError('TRAINING_INPUT', 'the plan belongs to another contract', { where: wrong });
 }
 
-export interface DensePlanFacts extends Omit<PlanFacts, 'evaluation' | 'ringBits'> {
+export interface DensePlanFacts extends Omit<PlanFacts, 'ringBits'> {
   family: DensePlan['family'];
   /** Default `fedadam`. */
   strategy?: StrategyKind | undefined;
@@ -130,9 +129,12 @@ export function defaultDensePlan(facts: DensePlanFacts): DensePlan {
   const { hidden, clippingNorm, fedadam, ascent } = DEFAULTS[family];
   const dimension = denseDimension(contract, hidden);
   const honest = mode === 'sum' ? Math.max(1, sites - (facts.colluders ?? 0) - dropouts) : 1;
+  const evaluation = facts.evaluation ?? null;
+  const rows = Math.max(1, Math.round(expectedRows * (1 - (evaluation?.holdout ?? 0))));
+  const releases = (rounds * localSteps) / (1 - (evaluation?.share ?? 0));
   // Noise of a bank over one record's gradient, where a customer has m of them.
-  const noise = (contract.maxRecordsPerSubject * Math.sqrt((rounds * localSteps) / honest)) / muFor(epsilon, delta);
-  const scaleAt = (bits: number) => scaleOf({ bits, mode, sites, rows: expectedRows, dimension, noise });
+  const noise = (contract.maxRecordsPerSubject * Math.sqrt(releases / honest)) / muFor(epsilon, delta);
+  const scaleAt = (bits: number) => scaleOf({ bits, mode, sites, rows, dimension, noise });
   const bits = facts.bits ?? [16, 20, 24, 28].find((each) => scaleAt(each) * noise >= LEAST_SIGMA) ?? 32;
   const settings = {
     format: 'veilrisk-plan/3',
@@ -141,13 +143,13 @@ export function defaultDensePlan(facts: DensePlanFacts): DensePlan {
     threshold: mode === 'sum' ? thresholdOf(sites, facts.aggregator ?? 'lying') : 0,
     ringBits: mode === 'sum' ? bits : 0,
     ...{ rounds, epsilon, delta, maxRecordsPerSubject: contract.maxRecordsPerSubject },
-    ...{ hidden: [...hidden], dimension, rows: expectedRows, clippingNorm },
+    ...{ hidden: [...hidden], dimension, rows, clippingNorm },
     strategy: {
       ...{ kind, localSteps, learningRate: ascent, proximal: kind === 'fedprox' ? PROXIMAL : 0 },
       serverLearningRate: kind === 'fedadam' ? fedadam : 1,
     },
     encoding: { rotation: 'hadamard', bits, scale: scaleAt(bits) },
-    evaluation: null,
+    evaluation,
     roundDeadlineMs: facts.roundDeadlineMs ?? 30_000,
   };
   return parseDensePlan({
