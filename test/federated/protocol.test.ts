@@ -15,7 +15,7 @@ import { decodeWeights, encodeWeights, stateHash } from '../../federated/protoco
 import { packVector, toRing } from '../../federated/secagg/ring.ts';
 import { agreementHash, sumHash } from '../../federated/secagg/sum.ts';
 import { resolutionOf } from '../../src/learning/resolution.ts';
-import { scoreEdges } from '../../src/learning/scoreHistogram.ts';
+import { DENSE_GRID, scoreEdges } from '../../src/learning/scoreHistogram.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
@@ -146,6 +146,10 @@ describe('bytes', () => {
     expect(edges).toHaveLength(63);
     edges.forEach((edge, i) => {
       expect(edge).toBeCloseTo(-3 + Math.sinh(a + ((i + 1) * (b - a)) / 64) / 2, 12);
+    });
+    const [from, to] = [Math.asinh(-10), Math.asinh(8)];
+    scoreEdges({ intercept: -3 }, DENSE_GRID).forEach((edge, i) => {
+      expect(edge).toBeCloseTo(-3 + Math.sinh(from + ((i + 1) * (to - from)) / 64), 12);
     });
   });
 
