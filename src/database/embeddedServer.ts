@@ -16,6 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { StoreError } from '../errors.ts';
 import type { Log } from '../log.ts';
+import { holdServer } from './holding.ts';
 import { type Access, readAccess, writeAccess } from './serverAccess.ts';
 import { giveToServer, isServer, type ServerUser, serverPrograms, serverUser } from './serverFiles.ts';
 
@@ -86,13 +87,15 @@ export async function startEmbeddedPostgres(options: { dataDir: string; log: Log
   return handle(current, pid, user, false);
 }
 
-function handle(access: Access, pid: number, user: ServerUser, adopted: boolean): EmbeddedServer {
+async function handle(access: Access, pid: number, user: ServerUser, adopted: boolean): Promise<EmbeddedServer> {
   // A process that ends without stop() (an uncaught error) still takes its server down; SIGKILL leaves it to adoption.
   const onExit = () => signal(pid, user, 'SIGINT');
   // A server that was running before may serve somebody else: it is never ended by our exit.
   if (!adopted) process.once('exit', onExit);
+  const holding = await holdServer(urlOf(access, DATABASE));
   async function stop(): Promise<void> {
     process.off('exit', onExit);
+    await holding.end();
     const deadline = Date.now() + STOP_TIMEOUT_MS;
     // SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one (recovery at the next start).
     if (!signal(pid, user, 'SIGINT')) return;
@@ -103,6 +106,7 @@ function handle(access: Access, pid: number, user: ServerUser, adopted: boolean)
   }
   async function release(): Promise<void> {
     process.off('exit', onExit);
+    await holding.end();
     // The server forgets a closed connection a moment after its client.
     for (let look = 0; look < RELEASE_LOOKS; look++) {
       if (!(await isShared(access))) return stop();
@@ -112,7 +116,7 @@ function handle(access: Access, pid: number, user: ServerUser, adopted: boolean)
   return { url: urlOf(access, DATABASE), adopted, stop, release };
 }
 
-/** Whether anybody else is connected to our database. The caller has closed its own connections. */
+/** Whether anybody else is connected to our database, or nobody can tell. The caller has closed its own connections. */
 async function isShared(access: Access): Promise<boolean> {
   const client = new pg.Client({ connectionString: urlOf(access, 'postgres'), connectionTimeoutMillis: 2_000 });
   client.on('error', () => {});
@@ -122,7 +126,7 @@ async function isShared(access: Access): Promise<boolean> {
     const found = await client.query(clients, [DATABASE]);
     return found.rowCount !== 0;
   } catch {
-    return false;
+    return true;
   } finally {
     await client.end().catch(() => {});
   }

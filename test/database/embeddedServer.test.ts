@@ -71,10 +71,16 @@ describe('embedded server', () => {
     const a = await startEmbeddedPostgres({ dataDir, log });
     const b = await startEmbeddedPostgres({ dataDir, log });
     expect([a.adopted, b.adopted]).toEqual([true, true]);
-    const user = await connect(b.url);
+    // b is quiet: no connection of its pool is open.
     await a.release();
-    expect((await user.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
-    await user.end();
+    expect(alive(pid)).toBe(true);
+    const user = await connect(b.url);
+    await query(b.url, 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+    await user.end().catch(() => {});
+    const held = `SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`;
+    while ((await query(b.url, held)).length === 0) await new Promise((later) => setTimeout(later, 20));
+    await (await startEmbeddedPostgres({ dataDir, log })).release();
+    expect(alive(pid)).toBe(true);
     await b.release();
     expect(alive(pid)).toBe(false);
   });
