@@ -33,11 +33,14 @@ export async function connect(url: string): Promise<pg.Client> {
 
 /**
  * A pool of at most `most` connections, checked to answer.
+ * @param answerWithinMs after which a statement fails and its connection is given up: one that swallows everything (a firewall
+ *   that forgot it) is else waited for until TCP gives up, a quarter of an hour. Left out where statements may take long.
  * @throws StoreError DATABASE_UNAVAILABLE when the server does not answer or refuses the login.
  */
-export async function openPool(url: string, most = 10): Promise<pg.Pool> {
+export async function openPool(url: string, most = 10, answerWithinMs?: number): Promise<pg.Pool> {
   const where = describeUrl(url);
-  const pool = new pg.Pool({ connectionString: url, max: most, connectionTimeoutMillis: 10_000 });
+  const limit = answerWithinMs === undefined ? {} : { query_timeout: answerWithinMs };
+  const pool = new pg.Pool({ connectionString: url, max: most, connectionTimeoutMillis: 10_000, ...limit });
   pool.on('error', () => {});
   // The same for a connection that somebody holds: the pool listens to idle ones only.
   pool.on('connect', (client) => client.on('error', () => {}));

@@ -18,6 +18,8 @@ import { PrismaClient } from './generated/client.ts';
 const MIGRATIONS = join(import.meta.dirname, '../../../prisma/migrations/aggregator');
 const POOL = 10;
 const RARE_POOL = 3;
+/** Statements are short; one without an answer is of a connection that is gone. What it did is read again. */
+export const ANSWER_WITHIN_MS = 10_000;
 
 /** A pg client inside a transaction. */
 export type Transaction = Pick<pg.ClientBase, 'query'>;
@@ -32,8 +34,10 @@ export interface Database {
 /** Applies pending migrations and connects. Throws StoreError, or ROSTER_INVALID for another aggregator's database. */
 export async function openDatabase(url: string, identityKey: string): Promise<Database> {
   await applyMigrations(url, MIGRATIONS);
-  const pool = await openPool(url, POOL);
-  const prisma = new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: RARE_POOL }) });
+  const pool = await openPool(url, POOL, ANSWER_WITHIN_MS);
+  const prisma = new PrismaClient({
+    adapter: new PrismaPg({ connectionString: url, max: RARE_POOL, query_timeout: ANSWER_WITHIN_MS }),
+  });
   const close = async () => {
     await Promise.all([pool.end(), prisma.$disconnect()]);
   };

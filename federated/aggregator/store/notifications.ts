@@ -17,6 +17,8 @@ export const PRESENCE = '*';
 const PAUSE_MS = 500;
 /** A connection that swallows everything looks like silence; it is asked now and then. */
 const PROBE_MS = 5_000;
+const ANSWER_WITHIN_MS = 10_000;
+const GOODBYE_MS = 1_000;
 
 export interface News {
   /** A plan another process changed. */
@@ -29,7 +31,6 @@ export interface News {
 export class Notifications {
   readonly #ended = new AbortController();
   readonly #listening: Promise<void>;
-  #client: pg.Client | undefined;
 
   /** @param process name of this process, whose own notices are not news. */
   constructor(url: string, process: string, news: News, log: Log) {
@@ -38,7 +39,6 @@ export class Notifications {
 
   async close(): Promise<void> {
     this.#ended.abort();
-    await this.#client?.end().catch(() => {});
     await this.#listening;
   }
 
@@ -47,32 +47,54 @@ export class Notifications {
     while (!signal.aborted) {
       try {
         const client = await connect(url);
-        this.#client = client;
-        if (signal.aborted) {
-          await client.end();
-          return;
-        }
-        const lost = Promise.withResolvers<void>();
-        client.on('error', () => lost.resolve());
-        client.on('end', () => lost.resolve());
-        client.on('notification', ({ payload = '' }) => {
-          const [sender, what] = payload.split(' ', 2);
-          if (sender === process) return;
-          if (what === PRESENCE) news.presence();
-          else news.plan(what);
-        });
-        await client.query(`LISTEN ${CHANNEL}`);
-        news.everything();
-        const probe = setInterval(() => client.query('SELECT 1').catch(() => lost.resolve()), PROBE_MS);
-        await lost.promise;
-        clearInterval(probe);
-        await client.end().catch(() => {});
+        await this.#hear(client, process, news).finally(() => goodbye(client));
       } catch (error) {
         log.warn({ err: error }, 'cannot listen to the database; trying again');
       }
       await sleep(PAUSE_MS, undefined, { signal }).catch(() => {});
     }
   }
+
+  /** Until the connection is lost, or nobody wants to hear any more. */
+  async #hear(client: pg.Client, process: string, news: News): Promise<void> {
+    const { signal } = this.#ended;
+    const { promise: over, resolve: end } = Promise.withResolvers<void>();
+    const stop = () => end();
+    client.on('error', stop);
+    client.on('end', stop);
+    client.on('notification', ({ payload = '' }) => {
+      const [sender, what] = payload.split(' ', 2);
+      if (sender === process) return;
+      if (what === PRESENCE) news.presence();
+      else news.plan(what);
+    });
+    const ask = (text: string) => {
+      const timed: Timed = { text, query_timeout: ANSWER_WITHIN_MS };
+      return client.query(timed);
+    };
+    await ask(`LISTEN ${CHANNEL}`);
+    if (signal.aborted) return;
+    news.everything();
+    signal.addEventListener('abort', stop, { once: true });
+    const probe = setInterval(() => ask('SELECT 1').catch(stop), PROBE_MS);
+    await over;
+    clearInterval(probe);
+    signal.removeEventListener('abort', stop);
+  }
+}
+
+/** node-postgres takes a limit for a single statement; its types do not say so. */
+type Timed = pg.QueryConfig & { query_timeout: number };
+
+/** Ends a connection; one that is gone does not answer to that either. */
+async function goodbye(client: pg.Client): Promise<void> {
+  const late = new AbortController();
+  await Promise.race([
+    client.end().catch(() => {}),
+    sleep(GOODBYE_MS, undefined, { signal: late.signal }).catch(() => {}),
+  ]);
+  late.abort();
+  client.connection.stream.destroy();
 }
 
 /** Arguments of pg_notify. */
