@@ -147,9 +147,9 @@ describe('bytes', () => {
     edges.forEach((edge, i) => {
       expect(edge).toBeCloseTo(-3 + Math.sinh(a + ((i + 1) * (b - a)) / 64) / 2, 12);
     });
-    const [from, to] = [Math.asinh(-10), Math.asinh(8)];
+    const [from, to] = [Math.asinh(-5), Math.asinh(10)];
     scoreEdges({ intercept: -3 }, DENSE_GRID).forEach((edge, i) => {
-      expect(edge).toBeCloseTo(-3 + Math.sinh(from + ((i + 1) * (to - from)) / 64), 12);
+      expect(edge).toBeCloseTo(-3 + 2 * Math.sinh(from + ((i + 1) * (to - from)) / 64), 12);
     });
   });
 
