@@ -9,6 +9,12 @@ import pg from 'pg';
 
 const RETRY_MS = 250;
 
+/** Whether the process stays alive for a connection. */
+interface Counted {
+  ref(): void;
+  unref(): void;
+}
+
 export interface Holding {
   /** Closes the connection; idempotent. */
   end(): Promise<void>;
@@ -17,10 +23,13 @@ export interface Holding {
 /** Resolves when the connection is there, or was refused once; does not keep the process alive. */
 export async function holdServer(url: string): Promise<Holding> {
   const released = new AbortController();
-  let client: pg.Client | undefined;
+  let client: (pg.Client & Counted) | undefined;
 
   async function connect(): Promise<void> {
-    const fresh = new pg.Client({ connectionString: url, connectionTimeoutMillis: 2_000, keepAlive: true });
+    // Safe: node-postgres has both methods; its types leave them out.
+    const fresh = new pg.Client({
+      ...{ connectionString: url, connectionTimeoutMillis: 2_000, keepAlive: true },
+    }) as pg.Client & Counted;
     fresh.on('error', () => {});
     fresh.once('end', () => void again());
     client = fresh;
@@ -37,6 +46,8 @@ export async function holdServer(url: string): Promise<Holding> {
   return {
     async end() {
       released.abort();
+      // Until it is closed: a process with nothing else to do would end in the middle of this.
+      client?.ref();
       await client?.end().catch(() => {});
     },
   };
