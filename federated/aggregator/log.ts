@@ -45,13 +45,16 @@ export interface AggregatorLog {
   append(client: Pick<pg.ClientBase, 'query'>, drafts: readonly EntryDraft[]): Promise<void>;
   /** To be called after COMMIT. */
   committed(): void;
-  /** A site opened its task stream, and knows the log up to `size` (Listen.log_size; 0 for not at all). */
-  listening(site: string, size: number): void;
+  /**
+   * A site opened its task stream, and knows the log up to `size` (Listen.log_size; 0 for not at all). @param stream any
+   * object that stands for it: where a site has several, one must not be shown what goes on from another.
+   */
+  listening(site: string, size: number, stream?: object): void;
   /**
    * Task.log for a site, to be taken immediately before the task is sent: with `round` (a RoundTask) the head of that
    * round's opening, else the newest. With the proof from what the site knows.
    */
-  headFor(site: string, round?: RoundName): Promise<LogHeadInit>;
+  headFor(site: string, round?: RoundName, stream?: object): Promise<LogHeadInit>;
   /**
    * A site's cosignature line, from an Update (with its round) or Acknowledge; empty lines are fine. The
    * newest is stored, a little later, when it verifies for a head that was shown; otherwise that is logged, and never a
@@ -123,12 +126,12 @@ class Journal implements AggregatorLog {
     // Heads are read from the database, where another process's are too; nothing is kept that a commit changes.
   }
 
-  listening(site: string, size: number): void {
-    this.#heads.listening(site, size);
+  listening(site: string, size: number, stream?: object): void {
+    this.#heads.listening(site, size, stream);
   }
 
-  async headFor(site: string, round?: RoundName): Promise<LogHeadInit> {
-    return this.#heads.headFor(site, round, () => this.#cosignatures.sizeOf(site));
+  async headFor(site: string, round?: RoundName, stream?: object): Promise<LogHeadInit> {
+    return this.#heads.headFor(site, round, () => this.#cosignatures.sizeOf(site), stream);
   }
 
   async cosigned(site: string, line: string, round?: RoundName): Promise<void> {

@@ -2,7 +2,7 @@
  * Which head of the log a site is shown, and the proof from the one it knows.
  *
  * A site reads its stream in order and says at its start how far it knows the log (Listen.log_size), so after a head was
- * sent the next proof starts there. Where that is wrong, because a connection broke in between, the site refuses the head
+ * sent the next proof on that stream starts there; a stream that lingers after its connection broke is another matter. Where that is wrong, because a connection broke in between, the site refuses the head
  * as stale and connects again. Limit: a site that claims more of the log than there is gets no proof; if the claim is
  * true, this database is older than what the site has seen, and the site will say so.
  */
@@ -21,6 +21,8 @@ export class ShownHeads {
   readonly #keeper: LogKeeper;
   readonly #log: Log;
   readonly #known = new Map<string, number>();
+  /** The same of each open stream. */
+  readonly #onStream = new WeakMap<object, number>();
   readonly #shown = new Map<string, string[]>();
   readonly #rounds = new Map<string, Promise<string | null>>();
   /** All sites go the same way from one round to the next. */
@@ -33,17 +35,25 @@ export class ShownHeads {
   }
 
   /** A new stream of a site, which knows the log up to `size`. */
-  listening(site: string, size: number): void {
+  listening(site: string, size: number, stream?: object): void {
     this.#known.set(site, size);
+    if (stream !== undefined) this.#onStream.set(stream, size);
   }
 
   /** @param cosigned how far the site is known to have seen the log when it has not said so. */
-  async headFor(site: string, round: RoundName | undefined, cosigned: () => Promise<number>): Promise<LogHeadInit> {
+  async headFor(
+    site: string,
+    round: RoundName | undefined,
+    cosigned: () => Promise<number>,
+    stream?: object,
+  ): Promise<LogHeadInit> {
     const checkpoint = await this.#noteOf(round);
     const { size } = parseCheckpoint(checkpoint);
-    const known = this.#known.get(site) ?? (await cosigned());
+    const told = stream === undefined ? this.#known.get(site) : this.#onStream.get(stream);
+    const known = told ?? (await cosigned());
     const proof = await this.#proofBetween(site, known, size);
     this.#known.set(site, Math.max(known, size));
+    if (stream !== undefined) this.#onStream.set(stream, Math.max(known, size));
     this.#shown.set(site, [...(this.#shown.get(site) ?? []), checkpoint].slice(-KEPT_FOR_A_SITE));
     return { checkpoint, oldSize: BigInt(known), proof };
   }

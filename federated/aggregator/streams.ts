@@ -4,7 +4,7 @@ import { create } from '@bufbuild/protobuf';
 import type { HandlerContext } from '@connectrpc/connect';
 import type { BodyInit } from '../protocol/envelope.ts';
 import { LogHeadSchema, type SignedEnvelope, TaskSchema } from '../protocol/generated/veilrisk_pb.js';
-import type { Desk } from './desk.ts';
+import type { Desk, Ear } from './desk.ts';
 import { malformed } from './receive.ts';
 import { pendingTasks } from './tasks.ts';
 
@@ -26,7 +26,7 @@ export async function* streamTasks(
   const leave = await desk.inFlight.run(() => presence.enter(site, message.incarnation));
   const ear = listeners.enter();
   try {
-    desk.journal?.listening(site, Number(message.logSize));
+    desk.journal?.listening(site, Number(message.logSize), ear);
     desk.log.info({ site }, 'site connected');
     // Somebody to wait for, or nobody any more.
     for (const board of desk.boards.all()) desk.poke(board.plan.id);
@@ -43,7 +43,7 @@ export async function* streamTasks(
       ear.listen();
       for (const { key, make } of pendingTasks(desk, site)) {
         if (sent.has(key)) continue;
-        const task = await desk.inFlight.run(async () => withHead(desk, site, await make()));
+        const task = await desk.inFlight.run(async () => withHead(desk, site, ear, await make()));
         if (ended.aborted) return;
         sent.add(key);
         yield seal(task);
@@ -65,12 +65,12 @@ export async function* streamTasks(
 const WITH_HEAD: ReadonlySet<string | undefined> = new Set(['offer', 'round', 'ended']);
 
 /** The log's head travels with the task; all sites of a round are shown the one it was opened with. */
-async function withHead(desk: Desk, site: string, task: BodyInit<'task'>): Promise<BodyInit<'task'>> {
+async function withHead(desk: Desk, site: string, stream: Ear, task: BodyInit<'task'>): Promise<BodyInit<'task'>> {
   const { journal } = desk;
   if (journal === null || !WITH_HEAD.has(task.task?.case)) return task;
   const round = task.task?.case === 'round' ? task.task.value : undefined;
   const { planId = '', round: number = 0, attempt = 0 } = round ?? {};
   const name = round === undefined ? undefined : { planId, attempt, round: number };
-  const log = await journal.headFor(site, name);
+  const log = await journal.headFor(site, name, stream);
   return Object.assign(create(TaskSchema, task), { log: create(LogHeadSchema, log) });
 }

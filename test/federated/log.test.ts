@@ -179,6 +179,21 @@ describe('what the banks see of it', () => {
     expect(await site.logs.size()).toBe(3);
   });
 
+  test('a bank whose old connection lingers is not put off by what goes out over that', async () => {
+    const one = await aggregator();
+    const site = await bank(0);
+    await show(one, site);
+    const [lingering, current] = [{}, {}];
+    one.log.listening(site.id, await site.logs.size(), lingering);
+    one.log.listening(site.id, await site.logs.size(), current);
+    for (let number = 1; number <= 3; number++) {
+      await one.enter(happened(number));
+      await one.log.headFor(site.id, undefined, lingering);
+      await site.logs.witness(onWire(await one.log.headFor(site.id, undefined, current)));
+    }
+    expect(await site.logs.size()).toBe(4);
+  });
+
   test('a bank that lost its memory starts again', async () => {
     const one = await aggregator();
     await show(one, await bank(0));
