@@ -82,8 +82,8 @@ test('runs the whole main job and leaves nothing running', async () => {
   // Noise decides the private figures on so little data; the reference without privacy has none.
   expect(result.aucPooledNonPrivate).toBeGreaterThan(0.8);
   expect(result).toMatchObject({ epsilon: 1, delta: 1e-6 });
-  // The whole budget is planned; a reader of the model sees the noise of a quorum of two of the three.
-  expect(result.losses.aggregator).toBeGreaterThan(0.999);
+  // The whole budget is planned, but for what the noise of several banks has over in whole numbers.
+  expect(result.losses.aggregator).toBeGreaterThan(0.998);
   expect(result.losses.aggregator).toBeLessThanOrEqual(1);
   expect(result.losses.readers).toBeGreaterThan(0.6);
   expect(result.losses.readers).toBeLessThan(0.75);
