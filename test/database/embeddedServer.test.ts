@@ -85,6 +85,22 @@ describe('embedded server', () => {
     expect(alive(pid)).toBe(false);
   });
 
+  test('a command with nothing else to wait for ends when it has let go of the server', async () => {
+    const child = spawn(
+      process.execPath,
+      [join(import.meta.dirname, 'startAndRelease.ts'), join(parent, 'brief', 'pg')],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
+    let said = '';
+    child.stdout.on('data', (chunk) => {
+      said += chunk;
+    });
+    const code = await new Promise((ended) => child.once('close', ended));
+    expect({ code, said }).toEqual({ code: 0, said: 'released\n' });
+  });
+
   test('a killed server recovers what was committed', async () => {
     const dataDir = join(parent, 'three', 'pg');
     const first = await startEmbeddedPostgres({ dataDir, log });
