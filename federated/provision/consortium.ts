@@ -13,7 +13,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { FederationError } from '../../src/errors.ts';
-import { IdentityKey, tlsKeyFile, writeSecretPem } from '../protocol/identity.ts';
+import { IdentityKey, readSecretPem, tlsKeyFile, writeSecretPem } from '../protocol/identity.ts';
 import {
   AGGREGATOR,
   certificateFingerprint,
@@ -118,7 +118,7 @@ export async function openConsortium(dir: string): Promise<OpenConsortium> {
   }
   const operator = await IdentityKey.load(paths.operator);
   const authority = {
-    key: await readFile(paths.authorityKey, 'utf8'),
+    key: await readSecretPem(paths.authorityKey),
     certificate: await readFile(paths.authority, 'utf8'),
   };
   return { state: parsed.data, operator, authority };

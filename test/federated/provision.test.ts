@@ -337,6 +337,13 @@ describe('a member', () => {
   });
 });
 
+test('an authority whose key others can read signs nothing', async () => {
+  await consortium();
+  await chmod(join(ca, 'authority-key.pem'), 0o644);
+  const enrolling = changeConsortium(ca, out, { minimumQuorum: 2 });
+  await expect(enrolling).rejects.toMatchObject(refused('ROSTER_INVALID', join(ca, 'authority-key.pem')));
+});
+
 test('nothing that leaves a directory holds a private key', async () => {
   await consortium();
   await provisionJoin(at('bank-a'), out, { compared: true });
