@@ -12,7 +12,7 @@ import { startEmbeddedPostgres } from '../../src/database/embeddedServer.ts';
 import { type Log, openLog } from '../../src/log.ts';
 import { rosterHash } from '../protocol/roster.ts';
 import { daysLeft } from '../protocol/transport.ts';
-import { memberFiles } from '../provision/membership.ts';
+import { memberFiles, rememberRoster } from '../provision/membership.ts';
 import { nextRoster } from '../provision/watch.ts';
 import type { AggregatorEvent } from './desk.ts';
 import { type Installation, openInstallation } from './installation.ts';
@@ -96,6 +96,7 @@ export async function runAggregator(options: StartOptions): Promise<void> {
 async function open({ dataDir, roster }: StartOptions): Promise<Installation> {
   const installation = await openInstallation(dataDir, roster);
   checkOwnCertificate(installation.tls.certificate);
+  await rememberRoster(dataDir, installation.signedRoster);
   return installation;
 }
 

@@ -88,6 +88,16 @@ export async function installRoster(dataDir: string, signed: SignedRoster): Prom
   await settleKeys(dataDir, signed.roster);
 }
 
+/**
+ * Remembers a roster that a process follows from another file, where one was accepted before: or an older file, put in the
+ * place of that one while no process runs, would bring a revoked member back. Without an accepted one nobody is pinned.
+ */
+export async function rememberRoster(dataDir: string, signed: SignedRoster): Promise<void> {
+  const accepted = await installedRoster(dataDir);
+  if (accepted === null || rosterHash(accepted.roster) === rosterHash(signed.roster)) return;
+  await installRoster(dataDir, signed);
+}
+
 /** Finishes a rotation whose certificate the roster holds. */
 export async function settleKeys(dataDir: string, roster: Roster): Promise<void> {
   if (!existsSync(memberFiles(dataDir).nextTlsKey)) return;

@@ -1,6 +1,6 @@
 /** A running node: the REST API, and the bank's side of the federation once a roster was accepted (or is given). */
 import type { SignedRoster } from '../../federated/protocol/roster.ts';
-import { followedRoster, memberFiles } from '../../federated/provision/membership.ts';
+import { followedRoster, memberFiles, rememberRoster } from '../../federated/provision/membership.ts';
 import { nextRoster } from '../../federated/provision/watch.ts';
 import { runParticipant } from '../participant/participant.ts';
 import type { NodeContext } from './context.ts';
@@ -46,7 +46,10 @@ export async function serveNode(context: NodeContext, serveApi: ServeApi, flags:
   };
   const read = async (): Promise<SignedRoster | null> => {
     const signed = await followedRoster(flags.dataDir, flags.roster);
-    if (signed !== null) await nodeMembership(context, flags.dataDir, signed.roster);
+    if (signed !== null) {
+      await nodeMembership(context, flags.dataDir, signed.roster);
+      await rememberRoster(flags.dataDir, signed);
+    }
     return signed;
   };
   try {

@@ -10,7 +10,14 @@ import { certificateFingerprint, type Roster, type SignedRoster } from '../../fe
 import { createCertificateRequest, createTlsKey } from '../../federated/provision/certificate.ts';
 import { changeConsortium, initConsortium, openConsortium } from '../../federated/provision/consortium.ts';
 import { readRosterFile } from '../../federated/provision/files.ts';
-import { installedRoster, installRoster, memberFiles, openMember } from '../../federated/provision/membership.ts';
+import {
+  followedRoster,
+  installedRoster,
+  installRoster,
+  memberFiles,
+  openMember,
+  rememberRoster,
+} from '../../federated/provision/membership.ts';
 import { checkRequest, type MemberRequest, makeRequest, readRequest } from '../../federated/provision/request.ts';
 import { provisionJoin, provisionSite } from '../../src/operations/provision.ts';
 
@@ -242,6 +249,14 @@ describe('a member', () => {
     await expect(rollback).rejects.toMatchObject(refused('ROSTER_INVALID', 'version'));
     expect((await installedRoster(dir))?.roster.version).toBe(2);
 
+    // A process that follows a file of its own remembers it: the file of before does not come back after a restart.
+    await copyFile(out, at('v2.json'));
+    await changeConsortium(ca, out, { url: 'https://localhost:7000' });
+    const followed = await followedRoster(dir, out);
+    if (followed !== null) await rememberRoster(dir, followed);
+    expect((await installedRoster(dir))?.roster.version).toBe(3);
+    await expect(followedRoster(dir, at('v2.json'))).rejects.toMatchObject(refused('ROSTER_INVALID', 'version'));
+
     // A second operator enrols the same keys.
     const other = join(folder, 'other-ca');
     await initConsortium(other, { consortium: 'Test', minimumQuorum: 1 });
@@ -254,7 +269,7 @@ describe('a member', () => {
     const { state, operator } = await openConsortium(ca);
     const { signRoster } = await import('../../federated/protocol/roster.ts');
     const { roster } = await readRosterFile(out);
-    expect(state.version).toBe(2);
+    expect(state.version).toBe(3);
     const forked = signRoster({ ...roster, minimumQuorum: 1 }, operator);
     await expect(installRoster(dir, forked)).rejects.toMatchObject(refused('ROSTER_INVALID', 'version'));
 
