@@ -1,5 +1,5 @@
 /**
- * Canonical JSON and SHA-256 on the wire: the one way anything here is named by a hash.
+ * Canonical JSON, framed fields and SHA-256 on the wire: the one way anything here is named by a hash or signed.
  */
 
 import { createHash } from 'node:crypto';
@@ -16,6 +16,33 @@ export function sha256(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer>
 
 export function sha256Hex(...parts: readonly Uint8Array[]): string {
   return Buffer.from(sha256(...parts)).toString('hex');
+}
+
+const encoder = new TextEncoder();
+
+/** Text as UTF-8, numbers as 32-bit big-endian integers in [0, 2^32). */
+export type Field = string | number | Uint8Array;
+
+/** Every field preceded by its length as a 32-bit big-endian integer: no two lists of fields have the same bytes. */
+export function frame(fields: readonly Field[]): Uint8Array<ArrayBuffer> {
+  const parts = fields.map(bytesOf);
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + 4 + part.length, 0));
+  const view = new DataView(out.buffer);
+  let at = 0;
+  for (const part of parts) {
+    view.setUint32(at, part.length);
+    out.set(part, at + 4);
+    at += 4 + part.length;
+  }
+  return out;
+}
+
+function bytesOf(field: Field): Uint8Array {
+  if (typeof field === 'string') return encoder.encode(field);
+  if (typeof field !== 'number') return field;
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, field);
+  return bytes;
 }
 
 /**

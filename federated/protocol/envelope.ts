@@ -15,6 +15,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import { FederationError } from '../../src/errors.ts';
+import { frame } from './canonical.ts';
 import type { SignedEnvelope } from './generated/veilrisk_pb.js';
 import * as wire from './generated/veilrisk_pb.js';
 import { type IdentityKey, verifySignature } from './identity.ts';
@@ -77,27 +78,10 @@ const MESSAGE_ID = /^[\x21-\x7e]{1,200}$/;
 
 /** The bytes an envelope's signature covers. */
 export function signedBytes(
-  envelope: Omit<SignedEnvelope, '$typeName' | '$unknown' | 'signature'>,
+  { kind, signer, messageId, body }: Omit<SignedEnvelope, '$typeName' | '$unknown' | 'signature'>,
   roster: Uint8Array,
-) {
-  const text = new TextEncoder();
-  const parts = [
-    text.encode(SIGNATURE_DOMAIN),
-    text.encode(envelope.kind),
-    text.encode(envelope.signer),
-    text.encode(envelope.messageId),
-    roster,
-    envelope.body,
-  ];
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + 4 + part.length, 0));
-  const view = new DataView(out.buffer);
-  let at = 0;
-  for (const part of parts) {
-    view.setUint32(at, part.length);
-    out.set(part, at + 4);
-    at += 4 + part.length;
-  }
-  return out;
+): Uint8Array<ArrayBuffer> {
+  return frame([SIGNATURE_DOMAIN, kind, signer, messageId, roster, body]);
 }
 
 /** One party's end: seals with its own key, opens what the others of the same roster sealed. */

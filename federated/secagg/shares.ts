@@ -8,13 +8,15 @@
  * Limit: the library draws coefficients from the system's generator itself, not from a RandomSource; and a wrong share
  * gives a wrong secret, not an error: see `recover`.
  */
+
 import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto';
 import { split } from 'shamir-secret-sharing';
 import { SecaggError } from '../../src/errors.ts';
+import { frame } from '../protocol/canonical.ts';
 import type { EpochContext } from './epoch.ts';
 import { interpolate } from './interpolation.ts';
 import { KEY_BYTES, sharedKey } from './keys.ts';
-import { equalBytes, frame } from './transcript.ts';
+import { equalBytes } from './transcript.ts';
 
 /** Bytes of one slot in the long secret: mask secret key, then self-mask seed. */
 export const SLOT_BYTES = 2 * KEY_BYTES;

@@ -5,13 +5,15 @@
  * included: masks cancel only among sites that were told the same, which is what stops an aggregator from showing
  * one site another model (Pasquini, Francati, Ateniese, arXiv 2111.07380).
  */
+
 import type { KeyObject } from 'node:crypto';
 import { SecaggError } from '../../src/errors.ts';
+import { frame } from '../protocol/canonical.ts';
 import { type EpochContext, inRosterOrder } from './epoch.ts';
 import { derivedKey, sharedKey } from './keys.ts';
 import type { Mask } from './masks.ts';
 import { MAX_BITS, MAX_DIMENSION, MIN_BITS } from './ring.ts';
-import { frame, hashOf } from './transcript.ts';
+import { hashOf } from './transcript.ts';
 
 export interface SumContext {
   readonly round: number;

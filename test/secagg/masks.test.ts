@@ -1,10 +1,11 @@
 /** Keystreams, and what the masks of a sum depend on. */
 import { createCipheriv } from 'node:crypto';
 import { describe, expect, test } from '@jest/globals';
+import { frame } from '../../federated/protocol/canonical.ts';
 import { privateKey, publicKeyOf } from '../../federated/secagg/keys.ts';
 import { applyMasks } from '../../federated/secagg/masks.ts';
 import { agreementHash, pairMask, type SumContext, selfMask, sumHash } from '../../federated/secagg/sum.ts';
-import { frame, hashOf } from '../../federated/secagg/transcript.ts';
+import { hashOf } from '../../federated/secagg/transcript.ts';
 import { epochOf, siteNames } from './epoch.ts';
 
 const seed = Uint8Array.from({ length: 32 }, (_, at) => at);
