@@ -69,7 +69,7 @@ export function connect(roster: Roster, url: string | undefined, identity: Ident
 }
 
 /** Key and certificate a member shows. Throws CERTIFICATE_REFUSED. */
-export function ownCertificate(roster: Roster, identity: IdentityKey): { key: string; cert: string } {
+function ownCertificate(roster: Roster, identity: IdentityKey): { key: string; cert: string } {
   const member = memberWithKey(roster, identity.publicKey);
   const key = identity.tlsKey;
   if (member === undefined || key === undefined) {

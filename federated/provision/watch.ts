@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { rosterHash, type SignedRoster } from '../protocol/roster.ts';
 import { checkSuccession } from './membership.ts';
 
-export const ROSTER_POLL_MS = 2_000;
+const ROSTER_POLL_MS = 2_000;
 
 export interface RosterWatch {
   /** Looked at; `read` is called when it has changed, and the first time. */

@@ -83,7 +83,7 @@ export function siteRelease(
 }
 
 /** The weights of a round as the additive model they are. @throws LearningError MODEL_INVALID for another length. */
-export function additiveModel({ intercept, flat }: CourseWeights, sizes: readonly number[]): AdditiveModel {
+function additiveModel({ intercept, flat }: CourseWeights, sizes: readonly number[]): AdditiveModel {
   const { offsets, total } = offsetsOf(sizes);
   if (flat.length !== total) {
     throw new LearningError('MODEL_INVALID', `the model must have ${total} weights`, { where: 'weights' });

@@ -33,8 +33,8 @@ export function statementText(
       ? 'Trust mode site: every bank adds all of this noise itself, so the promise holds against the aggregator, the ' +
           'other banks and every reader of the model, even together.'
       : `Trust mode sum: the noise of ${plan.sites - plan.colluders - plan.dropouts} honest banks together keeps the ` +
-          "promise. It holds only while nobody sees a single bank's message, which is what secure summation is for, " +
-          `while at most ${plan.colluders} banks collude and at most ${plan.dropouts} are absent.`,
+          "promise. It holds only while nobody sees a single bank's message, which is what secure aggregation is for, " +
+          `while at most ${plan.colluders} of the banks collude and at most ${plan.dropouts} are absent.`,
     `Loss against ${losses.aggregator.against}: epsilon ${figureUp(losses.aggregator.epsilon)}.`,
     `Loss against ${losses.readers.against}: epsilon ${figureUp(losses.readers.epsilon)}.`,
     'A person who is a customer of several banks is protected by each bank separately: for j banks mu grows by ' +

@@ -193,7 +193,7 @@ function byPlan(lines: readonly LedgerLine[], plans: readonly PlanRow[], delta: 
 }
 
 /** `round-7` is a release of the kind `rounds`. */
-export const kindOf = (release: string): string => (/^round-\d+$/.test(release) ? 'rounds' : release);
+const kindOf = (release: string): string => (/^round-\d+$/.test(release) ? 'rounds' : release);
 
 function refusedPlan({ id, reason, createdAt }: PlanRow): RefusedPlan {
   // training.ts stores code, colon, sentence.

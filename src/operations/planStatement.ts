@@ -105,7 +105,7 @@ export function stateSgd(family: 'logistic' | 'mlp', wishes: OtherWishes): State
   return stateSgdSettings(defaultSgd({ ...wishes, family }), wishes.contract);
 }
 
-export function stateSgdSettings(settings: SgdSettings, contract: Contract | null): Statement {
+function stateSgdSettings(settings: SgdSettings, contract: Contract | null): Statement {
   const { family, mode, sites, colluders, epsilon, delta, maxRecordsPerSubject } = settings;
   const { losses, samplingRate, customerRate, steps, sensitivity, sigma } = sgdStatement(settings);
   const loss = ({ epsilon, against }: { epsilon: number; against: string }) => ({ epsilon, mu: null, against });
@@ -190,7 +190,7 @@ function notPromised(mode: 'site' | 'sum', colluders: number, contract: Contract
     ...(mode === 'site'
       ? []
       : [
-          'anything against who reads the message of a single bank: mode sum rests on secure summation, and on no more ' +
+          'anything against who reads the message of a single bank: mode sum rests on secure aggregation, and on no more ' +
             `than ${colluders} colluding ${colluders === 1 ? 'bank' : 'banks'}`,
         ]),
     ...(contract?.subject === null

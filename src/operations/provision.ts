@@ -153,7 +153,7 @@ export async function provisionJoin(dataDir: string, file: string, comparison: C
   return summaryOf(roster);
 }
 
-export function summaryOf(roster: Roster, now = new Date()): RosterSummary {
+function summaryOf(roster: Roster, now = new Date()): RosterSummary {
   return {
     consortium: roster.consortium,
     version: roster.version,

@@ -79,7 +79,7 @@ export function openWitness(context: Witnessing, roster: Pick<Roster, 'consortiu
 }
 
 /** 32 bytes that name a head: SHA-256 of "size\nroot in base64\n". */
-export function headName({ size, root }: Pick<Checkpoint, 'size' | 'root'>): Uint8Array {
+function headName({ size, root }: Pick<Checkpoint, 'size' | 'root'>): Uint8Array {
   return new Uint8Array(
     createHash('sha256')
       .update(`${size}\n${toBase64(root)}\n`)

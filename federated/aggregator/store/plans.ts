@@ -80,7 +80,7 @@ export interface PlanSnapshot {
 }
 
 /** Plans that are open, and ended ones of which an accepting site does not know yet; oldest first. */
-export const UNFINISHED = `(p.ended_at IS NULL OR EXISTS (
+const UNFINISHED = `(p.ended_at IS NULL OR EXISTS (
   SELECT 1 FROM answers a WHERE a.plan_id = p.id AND a.accepted AND a.acknowledged_at IS NULL))`;
 
 const LOAD = `

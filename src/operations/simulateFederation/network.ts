@@ -24,7 +24,7 @@ export interface Traffic {
 }
 export type TrafficByPhase = Record<Phase, Traffic>;
 
-export function noTraffic(): TrafficByPhase {
+function noTraffic(): TrafficByPhase {
   // Safe: an entry for every phase is made here.
   return Object.fromEntries(PHASES.map((phase) => [phase, { up: 0, down: 0 }])) as TrafficByPhase;
 }
