@@ -108,9 +108,11 @@ by itself.
 Example:
   $ veilrisk provision join --data-dir bank-a --roster roster.json --operator-fingerprint "1a2b 3c4d ..."`,
     )
-    .action(async ({ dataDir, roster, operatorFingerprint, yesICompared: compared, json }) =>
-      show(await provisionJoin(dataDir, roster, { operatorFingerprint, compared }), roster, json),
-    );
+    .action(async ({ dataDir, roster, operatorFingerprint, yesICompared: compared, json }) => {
+      const summary = await provisionJoin(dataDir, roster, { operatorFingerprint, compared });
+      show(summary, roster, json);
+      if (!json) process.stdout.write(`joined: version ${summary.version} is in force in ${dataDir}\n`);
+    });
 
   operator(provision.command('revoke'))
     .description('operator: take a bank out; the aggregator cuts it off when it has the new roster')

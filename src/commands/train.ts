@@ -184,7 +184,8 @@ function describeProgress(progress: Progress): string {
   }
   const where = round > of ? 'evaluation round' : `round ${round}/${of}`;
   const step = phase === '' ? '' : `, waits for ${phase}${attempt > 1 ? ` in attempt ${attempt}` : ''}`;
-  return `${state} ${where}${step}, ${contributions} contributions${reason === '' ? '' : `: ${code} ${reason}`}${refusals}`;
+  const came = `${contributions} ${contributions === 1 ? 'contribution' : 'contributions'}`;
+  return `${state} ${where}${step}, ${came}${reason === '' ? '' : `: ${code} ${reason}`}${refusals}`;
 }
 
 function operatorFlags(command: Command): Command {
