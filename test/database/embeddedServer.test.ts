@@ -108,6 +108,7 @@ describe('embedded server', () => {
     const pid = await postmasterPid(dataDir);
     process.kill(pid, 'SIGKILL');
     while (alive(pid)) await new Promise((later) => setTimeout(later, 10));
+    await first.stop();
     const second = await startEmbeddedPostgres({ dataDir, log });
     expect(second.adopted).toBe(false);
     expect(await query(second.url, 'SELECT id FROM kept')).toEqual([{ id: 7 }]);
