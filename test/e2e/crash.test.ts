@@ -33,7 +33,9 @@ afterEach(async () => {
   await rm(workspace, { recursive: true, force: true });
 });
 
-test('training survives SIGKILL of a bank and of the aggregator', async () => {
+// The short version is secaggCrash.test.ts.
+const long = process.env.VEILRISK_LONG === '1' ? test : test.skip;
+long('training survives SIGKILL of a bank and of the aggregator (npm run test:long)', async () => {
   workspace = await mkdtemp(join(tmpdir(), 'veilrisk-crash-'));
   const unexpected: unknown[] = [];
   supervisor = openSupervisor(workspace, (error) => unexpected.push(error));

@@ -142,9 +142,9 @@ test('refuses what it cannot run, before anything starts', async () => {
   expect(survivors()).toEqual([]);
 }, 60_000);
 
-const onRealData = existsSync(TAIWAN) ? test : test.skip;
+const onRealData = existsSync(TAIWAN) && process.env.VEILRISK_LONG === '1' ? test : test.skip;
 onRealData(
-  `runs on real data (needs ${TAIWAN})`,
+  `runs on real data (npm run test:long, and ${TAIWAN})`,
   async () => {
     const json = join(home, 'taiwan.json');
     const { code, err } = await veilrisk(['demo', '--data', TAIWAN, '--contract', 'taiwan', '--json', json]);

@@ -3,7 +3,7 @@
  * plan has to end with a model that all banks adopt, no ledger may be overspent, no bank may be asked to open two sums of a
  * round, and every log has to verify. Real processes, databases and mutual TLS; nothing is seeded.
  *
- * Four cases run always; `VEILRISK_CRASH_MATRIX=1` runs all ten.
+ * Four cases run always; `VEILRISK_LONG=1` runs all ten.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -35,7 +35,7 @@ interface Case {
 
 const PHASES: readonly Phase[] = ['keys', 'shares', 'inputs', 'agreement', 'reveal'];
 const ALWAYS = new Set(['bank inputs', 'bank reveal', 'aggregator shares', 'aggregator reveal']);
-const isFull = process.env.VEILRISK_CRASH_MATRIX === '1';
+const isFull = process.env.VEILRISK_LONG === '1';
 const CASES = (['bank', 'aggregator'] as const)
   .flatMap((victim) => PHASES.map((phase): Case => ({ victim, phase, rounds: victim === 'bank' ? 12 : 3 })))
   .filter(({ victim, phase }) => isFull || ALWAYS.has(`${victim} ${phase}`));
