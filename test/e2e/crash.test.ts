@@ -35,63 +35,67 @@ afterEach(async () => {
 
 // The short version is secaggCrash.test.ts.
 const long = process.env.VEILRISK_LONG === '1' ? test : test.skip;
-long('training survives SIGKILL of a bank and of the aggregator (npm run test:long)', async () => {
-  workspace = await mkdtemp(join(tmpdir(), 'veilrisk-crash-'));
-  const unexpected: unknown[] = [];
-  supervisor = openSupervisor(workspace, (error) => unexpected.push(error));
-  const { contract } = await readContract(DEMO_CONTRACT);
-  const data = await prepareData({ contract, workspace, banks: 3, rows: 3000, seed: 7 });
-  const consortium = await startConsortium({
-    supervisor,
-    workspace,
-    contractFile: DEMO_CONTRACT,
-    banks: data.banks.map(({ name, file }) => ({ name, trainingFile: file })),
-    budget: BUDGET,
-    minimumQuorum: 2,
-  });
-  const operator = await openOperator({
-    roster: consortium.rosterFile,
-    key: consortium.operatorKeyFile,
-    url: consortium.aggregatorUrl,
-  });
-  const plan = writePlan(operator.roster, {
-    ...{ contract, epsilon: 1, delta: 1e-6, expectedRows: 800, quorum: 2, rounds: ROUNDS, roundDeadlineMs: 4000 },
-    evaluation: { holdout: 0.2, share: 0.2 },
-  });
-  const { planId } = await propose(operator, plan, contract);
+long(
+  'training survives SIGKILL of a bank and of the aggregator (npm run test:long)',
+  async () => {
+    workspace = await mkdtemp(join(tmpdir(), 'veilrisk-crash-'));
+    const unexpected: unknown[] = [];
+    supervisor = openSupervisor(workspace, (error) => unexpected.push(error));
+    const { contract } = await readContract(DEMO_CONTRACT);
+    const data = await prepareData({ contract, workspace, banks: 3, rows: 3000, seed: 7 });
+    const consortium = await startConsortium({
+      supervisor,
+      workspace,
+      contractFile: DEMO_CONTRACT,
+      banks: data.banks.map(({ name, file }) => ({ name, trainingFile: file })),
+      budget: BUDGET,
+      minimumQuorum: 2,
+    });
+    const operator = await openOperator({
+      roster: consortium.rosterFile,
+      key: consortium.operatorKeyFile,
+      url: consortium.aggregatorUrl,
+    });
+    const plan = writePlan(operator.roster, {
+      ...{ contract, epsilon: 1, delta: 1e-6, expectedRows: 800, quorum: 2, rounds: ROUNDS, roundDeadlineMs: 4000 },
+      evaluation: { holdout: 0.2, share: 0.2 },
+    });
+    const { planId } = await propose(operator, plan, contract);
 
-  await roundReached(consortium, planId, 2);
-  const [victim] = consortium.banks;
-  victim.part.kill('SIGKILL');
-  await victim.part.ended;
-  await roundReached(consortium, planId, 4);
-  consortium.aggregator.kill('SIGKILL');
-  await consortium.aggregator.ended;
-  await Promise.all([consortium.restartBank(victim), consortium.restartAggregator()]);
+    await roundReached(consortium, planId, 2);
+    const [victim] = consortium.banks;
+    victim.part.kill('SIGKILL');
+    await victim.part.ended;
+    await roundReached(consortium, planId, 4);
+    consortium.aggregator.kill('SIGKILL');
+    await consortium.aggregator.ended;
+    await Promise.all([consortium.restartBank(victim), consortium.restartAggregator()]);
 
-  expect(await endState(operator, planId)).toBe('completed');
-  const signed = await publishedModel(operator, planId);
-  await Promise.all(
-    consortium.banks.map(({ part }) =>
-      part.waitFor(({ event, hash }) => event === 'model' && hash === signed.evidence.modelHash, 30_000),
-    ),
-  );
-  for (const bank of consortium.banks) {
-    const ledger = await ledgerOf(bank);
-    expect(ledger.spentMuSquared).toBeGreaterThan(0);
-    expect(ledger.spentMuSquared).toBeLessThanOrEqual(ledger.budget.muSquared);
-    await verifies(bank);
-  }
-  const evaluation = readEvaluation(signed.evidence.evaluation);
-  expect(evaluation.result?.sites.length).toBeGreaterThanOrEqual(2);
-  // The bank that stayed up was in every round; the killed one came back for the last ones and the evaluation.
-  const [killed, stayed] = [await ledgerOf(victim), await ledgerOf(consortium.banks[1])];
-  expect(committedRounds(stayed)).toBeGreaterThanOrEqual(ROUNDS);
-  expect(Math.max(...killed.releases.filter(({ state }) => state === 'committed').map(({ round }) => round))).toBe(
-    ROUNDS + 1,
-  );
-  expect(unexpected).toEqual([]);
-}, 300_000);
+    expect(await endState(operator, planId)).toBe('completed');
+    const signed = await publishedModel(operator, planId);
+    await Promise.all(
+      consortium.banks.map(({ part }) =>
+        part.waitFor(({ event, hash }) => event === 'model' && hash === signed.evidence.modelHash, 30_000),
+      ),
+    );
+    for (const bank of consortium.banks) {
+      const ledger = await ledgerOf(bank);
+      expect(ledger.spentMuSquared).toBeGreaterThan(0);
+      expect(ledger.spentMuSquared).toBeLessThanOrEqual(ledger.budget.muSquared);
+      await verifies(bank);
+    }
+    const evaluation = readEvaluation(signed.evidence.evaluation);
+    expect(evaluation.result?.sites.length).toBeGreaterThanOrEqual(2);
+    // The bank that stayed up was in every round; the killed one came back for the last ones and the evaluation.
+    const [killed, stayed] = [await ledgerOf(victim), await ledgerOf(consortium.banks[1])];
+    expect(committedRounds(stayed)).toBeGreaterThanOrEqual(ROUNDS);
+    expect(Math.max(...killed.releases.filter(({ state }) => state === 'committed').map(({ round }) => round))).toBe(
+      ROUNDS + 1,
+    );
+    expect(unexpected).toEqual([]);
+  },
+  300_000,
+);
 
 async function roundReached(consortium: Consortium, plan: string, round: number): Promise<void> {
   await consortium.aggregator.waitFor(
