@@ -114,6 +114,20 @@ describe('forged shares', () => {
     expect(recover(forged.slice(0, 7), 7, 'bank-7')).not.toEqual(part);
   });
 
+  test('that leave the secret as it is without them are found all the same', () => {
+    // One share in 255 stands where the polynomial through all shares, the forged one included, has the same secret.
+    const flat = (x: number) => Uint8Array.of(...part, x);
+    const first = Array.from({ length: 8 }, (_, at) => flat(at + 1));
+    const forged = [spoilt(first[0]), ...first.slice(1)];
+    const places = Array.from({ length: 247 }, (_, at) => at + 9);
+    const unlucky = places.filter((x) => {
+      const all = interpolate([...forged, flat(x)]);
+      return Buffer.from(all).equals(interpolate(forged.slice(0, 7)));
+    });
+    expect(unlucky.length).toBeGreaterThan(0);
+    for (const x of unlucky) expect(recover([...forged, flat(x)], 7, 'bank-7')).toEqual(part);
+  });
+
   test('with the x coordinate of another are passed over', async () => {
     const shares = await opened(5, 3);
     const copied = shares[0].slice();
