@@ -50,11 +50,8 @@ function isCanonical(key: Uint8Array): boolean {
   return false;
 }
 
-/**
- * HKDF-SHA256 over the X25519 shared secret. @returns 32 bytes.
- * @throws SecaggError SECAGG_KEYS when the shared secret is all zero.
- */
-export function sharedKey(secret: KeyObject, peer: Uint8Array, salt: Uint8Array, info: Uint8Array): Uint8Array {
+/** X25519. @returns 32 bytes, to be wiped. @throws SecaggError SECAGG_KEYS when they are all zero. */
+export function sharedSecret(secret: KeyObject, peer: Uint8Array): Uint8Array<ArrayBuffer> {
   let shared: Buffer;
   try {
     const publicKey = createPublicKey({ key: Buffer.concat([SPKI_PREFIX, peer]), format: 'der', type: 'spki' });
@@ -66,6 +63,14 @@ export function sharedKey(secret: KeyObject, peer: Uint8Array, salt: Uint8Array,
   if (shared.every((byte) => byte === 0)) {
     throw new SecaggError('SECAGG_KEYS', 'Two X25519 keys agree on no secret.', { where: 'public key' });
   }
+  const bytes = new Uint8Array(shared);
+  shared.fill(0);
+  return bytes;
+}
+
+/** HKDF-SHA256 over the X25519 shared secret. @returns 32 bytes. @throws as `sharedSecret`. */
+export function sharedKey(secret: KeyObject, peer: Uint8Array, salt: Uint8Array, info: Uint8Array): Uint8Array {
+  const shared = sharedSecret(secret, peer);
   const key = derivedKey(shared, salt, info);
   shared.fill(0);
   return key;

@@ -28,7 +28,8 @@ import { applyMasks } from './masks.ts';
 import { packVector, toRing } from './ring.ts';
 import { SecretBytes } from './secret.ts';
 import { type Channel, openShare, placeOf, SLOT_BYTES, sealShare, sliceShare, splitSecret } from './shares.ts';
-import { agreementHash, checkSum, pairMask, type Reveal, type SumContext, selfMask, sumHash } from './sum.ts';
+import { SlotSecrets } from './slotSecrets.ts';
+import { agreementHash, checkSum, pairMaskOf, type Reveal, type SumContext, selfMask, sumHash } from './sum.ts';
 import { equalBytes, hashOf } from './transcript.ts';
 
 export const GUARANTEE = 'Secure aggregation';
@@ -64,6 +65,10 @@ export class EpochParticipant {
   #ownShare: SecretBytes | undefined;
   #deliveredHash: Uint8Array | undefined;
   readonly #slots = new Map<number, Slot>();
+  readonly #shared = new SlotSecrets(
+    (slot) => this.#partOf(slot, 'key'),
+    (peer, slot) => maskKeyOf(advertised(this.#sealing?.list ?? [], peer), slot),
+  );
   /** Round -> slot that was opened for it. */
   readonly #opened = new Map<number, number>();
   #closed = false;
@@ -178,7 +183,7 @@ export class EpochParticipant {
    * @throws SecaggError SECAGG_CONTEXT, SECAGG_RANGE.
    */
   mask(context: SumContext, values: Float64Array): Uint8Array {
-    const { list, held } = this.#ready();
+    const { held } = this.#ready();
     const name = this.#nameOf(context);
     this.#checkRound(context);
     if (!context.members.includes(this.#self)) throw wrongContext('This site is not a member of the sum.', 'members');
@@ -194,14 +199,25 @@ export class EpochParticipant {
     if (slot?.reveal) throw wrongContext('The sum of this slot has been opened.', 'slot');
 
     const masking = { salt: this.#context.rosterHash, name, members: context.members };
-    const secret = privateKey(this.#partOf(context.slot, 'key'));
-    const masks = context.members
-      .filter((site) => site !== this.#self)
-      .map((peer) => pairMask(masking, this.#self, peer, secret, maskKeyOf(advertised(list, peer), context.slot)));
+    const peers = context.members.filter((site) => site !== this.#self);
+    const shared = this.#shared.of(context.slot, peers);
+    const masks = peers.map((peer, at) => pairMaskOf(masking, this.#self, peer, shared[at]));
     masks.push(selfMask(masking, this.#self, this.#partOf(context.slot, 'seed')));
     applyMasks(words, masks);
     for (const { seed } of masks) seed.fill(0);
     return packVector(words, context.bits);
+  }
+
+  /**
+   * Works out the secrets this site shares in a slot with the other holders, so that its next input need not wait for
+   * them. Changes nothing else; does nothing for a slot there is not, or before the epoch is set up.
+   */
+  prepare(slot: number): void {
+    if (this.#closed || this.#held === undefined || slot >= this.#context.slots || this.#slots.has(slot)) return;
+    this.#shared.of(
+      slot,
+      [...this.#held.keys()].filter((site) => site !== this.#self),
+    );
   }
 
   /**
@@ -286,6 +302,7 @@ export class EpochParticipant {
       slot.agreement = agreement;
       slot.reveal = { selfShares: open('seed', survivors), keyShares: open('key', missing) };
       this.#opened.set(context.round, context.slot);
+      this.#shared.forget(context.slot);
       // The slot is spent: neither its masks nor its other shares are needed again.
       this.#secret.reveal(placeOf(context.slot, 'key'), placeOf(context.slot + 1, 'key')).fill(0);
       for (const share of held.values()) {
@@ -302,6 +319,7 @@ export class EpochParticipant {
     this.#secret.wipe();
     this.#ownShare?.wipe();
     for (const share of this.#held?.values() ?? []) share.wipe();
+    this.#shared.forget();
     this.#slots.clear();
   }
 

@@ -10,7 +10,7 @@ import type { KeyObject } from 'node:crypto';
 import { SecaggError } from '../../src/errors.ts';
 import { frame } from '../protocol/canonical.ts';
 import { type EpochContext, inRosterOrder } from './epoch.ts';
-import { derivedKey, sharedKey } from './keys.ts';
+import { derivedKey, sharedSecret } from './keys.ts';
 import type { Mask } from './masks.ts';
 import { MAX_BITS, MAX_DIMENSION, MIN_BITS } from './ring.ts';
 import { hashOf } from './transcript.ts';
@@ -97,10 +97,18 @@ export function pairMask(
   secret: KeyObject,
   publicKey: Uint8Array,
 ): Mask {
+  const shared = sharedSecret(secret, publicKey);
+  const mask = pairMaskOf(context, owner, peer, shared);
+  shared.fill(0);
+  return mask;
+}
+
+/** The same. @param shared the X25519 secret of the two in the sum's slot. */
+export function pairMaskOf(context: MaskContext, owner: string, peer: string, shared: Uint8Array): Mask {
   const ownerFirst = context.members.indexOf(owner) < context.members.indexOf(peer);
   const [first, second] = ownerFirst ? [owner, peer] : [peer, owner];
   const info = frame(['veilrisk/mask/v1', context.name, first, second]);
-  return { seed: sharedKey(secret, publicKey, context.salt, info), sign: ownerFirst ? 1 : -1 };
+  return { seed: derivedKey(shared, context.salt, info), sign: ownerFirst ? 1 : -1 };
 }
 
 /** The mask of a member's own in its input. @param seed 32 bytes. */

@@ -106,6 +106,8 @@ export function reveal(session: Session, task: RevealTask): Promise<void> {
     const opened = (shares: typeof selfShares) => shares.map(({ site, share }) => ({ site, share: bytes(share) }));
     const body = { round, attempt, selfShares: opened(selfShares), keyShares: opened(keyShares) };
     await send(session, 'reveal', task, `${round}/${attempt}`, body);
+    // While the aggregator works on this round.
+    sum.participant.prepare(sum.context.slot + 1);
   });
 }
 
