@@ -2,21 +2,15 @@
 import Table from 'cli-table3';
 import { type Command, InvalidArgumentError } from 'commander';
 import { createApiKey, listApiKeys, revokeApiKey, SCOPES, type Scope } from '../operations/apiKeys.ts';
-import type { NodeContext, NodeFlags, OpenNode } from '../operations/context.ts';
+import type { OpenNode } from '../operations/context.ts';
 import { integerOption } from './options.ts';
+import { withNodeOf } from './withNode.ts';
 
 /** @param openNode opens the node of the flags; closed again when the verb ends */
 export function registerApiKey(program: Command, openNode: OpenNode): void {
   const apikey = program.command('apikey').description('who may call the REST API: create, list and revoke keys');
 
-  async function withNode<T>(flags: NodeFlags, action: (context: NodeContext) => Promise<T>): Promise<T> {
-    const context = await openNode(flags);
-    try {
-      return await action(context);
-    } finally {
-      await context.close();
-    }
-  }
+  const withNode = withNodeOf(openNode);
 
   nodeFlags(apikey.command('create'))
     .description('make a key and print it, once: only its hash is kept')

@@ -1,18 +1,12 @@
 /** `veilrisk train offers | accept`: a person at a bank decides on plans that its policy leaves to people. */
 import type { Command } from 'commander';
-import type { NodeContext, NodeFlags, OpenNode } from '../operations/context.ts';
+import type { NodeFlags, OpenNode } from '../operations/context.ts';
 import { type Decision, decidePlan, listOffers, type Offer } from '../operations/planAnswers.ts';
 import { lossUp, wrapped } from './text.ts';
+import { withNodeOf } from './withNode.ts';
 
 export function registerTrainAnswers(train: Command, openNode: OpenNode): void {
-  async function withNode<T>(flags: NodeFlags, action: (context: NodeContext) => Promise<T>): Promise<T> {
-    const context = await openNode(flags);
-    try {
-      return await action(context);
-    } finally {
-      await context.close();
-    }
-  }
+  const withNode = withNodeOf(openNode);
 
   nodeFlags(train.command('offers'))
     .description('a bank: plans that wait for a person, with what they release and cost')
