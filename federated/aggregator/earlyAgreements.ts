@@ -13,6 +13,8 @@ import { loadEnvelopes, type RoundRow } from './store/plans.ts';
 interface Attempt {
   readonly name: string;
   readonly bySite: Map<string, SignedEnvelope>;
+  /** Once they are there: every site is shown the same. */
+  enough: SignedEnvelope[] | null;
 }
 
 export class EarlyAgreements {
@@ -37,7 +39,9 @@ export class EarlyAgreements {
   async enough(board: Board, { number, attempt, members, survivors }: RoundRow): Promise<SignedEnvelope[] | null> {
     const { threshold } = board.course.plan;
     if (survivors.length > 0 && survivors.length < members.length) return null;
-    const { bySite } = this.#attempt(board.plan.id, `${number}/${attempt}`);
+    const kept = this.#attempt(board.plan.id, `${number}/${attempt}`);
+    if (kept.enough !== null) return kept.enough;
+    const { bySite } = kept;
     const missing = members.filter((site) => !bySite.has(site));
     if (missing.length > 0) {
       const step = { planId: board.plan.id, kind: 'update' as const, round: number, attempt };
@@ -46,22 +50,30 @@ export class EarlyAgreements {
         if (agreement !== undefined) bySite.set(site, agreement);
       }
     }
-    const groups = new Map<string, SignedEnvelope[]>();
-    for (const site of members) {
-      const envelope = bySite.get(site);
-      if (envelope === undefined) return null;
-      const name = Buffer.from(fromBinary(AgreementSchema, envelope.body).agreement).toString('hex');
-      groups.set(name, [...(groups.get(name) ?? []), envelope]);
-    }
-    const enough = [...groups.values()].find((group) => group.length >= threshold);
-    return enough?.slice(0, threshold) ?? null;
+    const all = members.flatMap((site) => bySite.get(site) ?? []);
+    kept.enough = all.length === members.length ? enoughAlike(all, threshold) : null;
+    return kept.enough;
   }
 
   #attempt(planId: string, name: string): Attempt {
     const kept = this.#kept.get(planId);
     if (kept?.name === name) return kept;
-    const attempt = { name, bySite: new Map<string, SignedEnvelope>() };
+    const attempt = { name, bySite: new Map<string, SignedEnvelope>(), enough: null };
     this.#kept.set(planId, attempt);
     return attempt;
   }
+}
+
+/**
+ * As many agreements on the same as a reveal needs, of envelopes of kind "agreement"; null when there are fewer. Each is
+ * one more signature for every site to verify.
+ */
+export function enoughAlike(envelopes: readonly SignedEnvelope[], threshold: number): SignedEnvelope[] | null {
+  const groups = new Map<string, SignedEnvelope[]>();
+  for (const envelope of envelopes) {
+    const name = Buffer.from(fromBinary(AgreementSchema, envelope.body).agreement).toString('hex');
+    groups.set(name, [...(groups.get(name) ?? []), envelope]);
+  }
+  const enough = [...groups.values()].find((group) => group.length >= threshold);
+  return enough?.slice(0, threshold) ?? null;
 }

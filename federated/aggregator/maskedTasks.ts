@@ -2,10 +2,11 @@
 
 import { fromBinary } from '@bufbuild/protobuf';
 import { envelopeFrom } from '../protocol/envelope.ts';
-import { AgreementSchema, EpochSharesSchema, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
+import { EpochSharesSchema, type SignedEnvelope } from '../protocol/generated/veilrisk_pb.js';
 import type { Board } from './board.ts';
 import type { Desk } from './desk.ts';
 import { phaseLeft } from './due.ts';
+import { enoughAlike } from './earlyAgreements.ts';
 import { isAlive, keysIn } from './epochs.ts';
 import { type EpochRow, type KeptMessage, loadEnvelopes, type RoundRow } from './store/plans.ts';
 import type { PendingTask } from './tasks.ts';
@@ -119,19 +120,12 @@ export function stillHolds(desk: Desk, board: Board, site: string): boolean {
 
 const chosen = new WeakMap<ReadonlyMap<string, KeptMessage>, SignedEnvelope[]>();
 
-/** Envelopes of as many sites that agreed on the same as a reveal needs: each is one more signature for every site. */
+/** Those that came in the step of their own. */
 function sameAgreements(stored: ReadonlyMap<string, KeptMessage>, threshold: number): SignedEnvelope[] {
   const before = chosen.get(stored);
   if (before !== undefined) return before;
-  const groups = new Map<string, SignedEnvelope[]>();
-  for (const { envelope } of stored.values()) {
-    const opened = envelopeFrom(envelope ?? new Uint8Array());
-    const { agreement } = fromBinary(AgreementSchema, opened.body);
-    const name = Buffer.from(agreement).toString('hex');
-    groups.set(name, [...(groups.get(name) ?? []), opened]);
-  }
-  const largest = [...groups.values()].reduce((most, group) => (group.length > most.length ? group : most), []);
-  const enough = largest.slice(0, threshold);
-  if (enough.length === threshold) chosen.set(stored, enough);
-  return enough;
+  const envelopes = [...stored.values()].map(({ envelope }) => envelopeFrom(envelope ?? new Uint8Array()));
+  const enough = enoughAlike(envelopes, threshold);
+  if (enough !== null) chosen.set(stored, enough);
+  return enough ?? [];
 }
