@@ -12,7 +12,6 @@ import { courseFor } from '../../src/learning/course.ts';
 import { encodedSensitivitySquared, encodeSum } from '../../src/learning/encoding/gradientCode.ts';
 import { updateBytes } from '../../src/learning/encoding/updateBytes.ts';
 import { auc } from '../../src/learning/evaluation.ts';
-import { ringSum, trainTogether } from '../../src/learning/federatedTraining.ts';
 import { codeOf } from '../../src/learning/sgd/denseRelease.ts';
 import { denseStatement } from '../../src/learning/sgd/denseStatement.ts';
 import { encodingOf, featureMapOf } from '../../src/learning/sgd/features.ts';
@@ -27,6 +26,7 @@ import { bankUnit } from '../../src/learning/sgd/strategy.ts';
 import { trainSgd } from '../../src/learning/sgd/train.ts';
 import { drawAround } from '../../src/privacy/gaussianMechanism.ts';
 import { approximately } from '../../src/privacy/rational.ts';
+import { ringSum, trainTogether } from '../learning/federatedTraining.ts';
 import { contractOf, dealRows, type PublicName, publicData, seededRandom, splitRows } from '../support/publicData.ts';
 import { openReport } from './report.ts';
 

@@ -3,11 +3,11 @@ import { afterEach, expect, test } from '@jest/globals';
 import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { fetchModel, planStatus, proposePlan } from '../../federated/protocol/client.ts';
 import { courseFor } from '../../src/learning/course.ts';
-import { ringSum } from '../../src/learning/federatedTraining.ts';
 import { evaluateModel, parseEvaluation } from '../../src/learning/modelEvaluation.ts';
 import { planHash } from '../../src/learning/plan.ts';
 import { type DenseModel, denseHash } from '../../src/learning/sgd/model.ts';
 import { type DensePlan, type DensePlanFacts, defaultDensePlan } from '../../src/learning/sgd/plan.ts';
+import { ringSum } from '../learning/federatedTraining.ts';
 import { usePostgres } from '../support/postgres.ts';
 import { contract, MemoryBank, makeConsortium, runBank, startTestAggregator, until } from './consortium.ts';
 

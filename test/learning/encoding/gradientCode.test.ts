@@ -13,9 +13,9 @@ import {
 } from '../../../src/learning/encoding/gradientCode.ts';
 import { rotationOf } from '../../../src/learning/encoding/rotation.ts';
 import { packedBytes, updateBytes } from '../../../src/learning/encoding/updateBytes.ts';
-import { ringSum } from '../../../src/learning/federatedTraining.ts';
 import { drawAround } from '../../../src/privacy/gaussianMechanism.ts';
 import { seededRandom } from '../../support/publicData.ts';
+import { ringSum } from '../federatedTraining.ts';
 
 const R = 2 ** 16;
 const codeOf = (dimension: number, scale: number, limit = 2 ** 30): GradientCode => ({

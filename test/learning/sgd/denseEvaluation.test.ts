@@ -7,7 +7,6 @@ import fc from 'fast-check';
 import { type BinnedData, selectRows } from '../../../src/learning/binned.ts';
 import { type Course, courseFor } from '../../../src/learning/course.ts';
 import { auc } from '../../../src/learning/evaluation.ts';
-import { trainTogether } from '../../../src/learning/federatedTraining.ts';
 import { evaluateModel, parseEvaluation, positivesNeeded } from '../../../src/learning/modelEvaluation.ts';
 import { estimate } from '../../../src/learning/scoreEstimate.ts';
 import { DENSE_GRID, SCORE_CELLS, scoreEdges, scoreHistogram } from '../../../src/learning/scoreHistogram.ts';
@@ -33,6 +32,7 @@ import {
   seededRandom,
   splitRows,
 } from '../../support/publicData.ts';
+import { trainTogether } from '../federatedTraining.ts';
 import { contract, dataOf, madeUp } from './cases.ts';
 import { densePlan } from './densePlans.ts';
 

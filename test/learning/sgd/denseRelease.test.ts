@@ -7,7 +7,6 @@ import fc from 'fast-check';
 import { type BinnedData, selectRows } from '../../../src/learning/binned.ts';
 import { courseFor } from '../../../src/learning/course.ts';
 import { auc } from '../../../src/learning/evaluation.ts';
-import { trainTogether } from '../../../src/learning/federatedTraining.ts';
 import { denseCentres, denseRelease } from '../../../src/learning/sgd/denseRelease.ts';
 import { denseStatement } from '../../../src/learning/sgd/denseStatement.ts';
 import { type DenseModel, denseLogits, parseDense } from '../../../src/learning/sgd/model.ts';
@@ -15,6 +14,7 @@ import { type DensePlan, parseDensePlan } from '../../../src/learning/sgd/plan.t
 import { attack, muLowerBound } from '../../../src/privacy/canary.ts';
 import { addNoise, drawAround } from '../../../src/privacy/gaussianMechanism.ts';
 import { dealRows, seededRandom } from '../../support/publicData.ts';
+import { trainTogether } from '../federatedTraining.ts';
 import { anyWeight, contract, dataOf, madeUp } from './cases.ts';
 import { densePlan } from './densePlans.ts';
 

@@ -3,17 +3,15 @@
  * what lies between them. Sums of mode `sum` are made in the ring, as secure aggregation makes them.
  *
  * Limit: a process that holds several banks' data is for evaluation and tests.
- *
- * GUARANTEES.md: "Scorecard training", "Rotated gradient sums"
  */
-import type { Contract } from '../contract/contract.ts';
-import { LearningError } from '../errors.ts';
-import type { RandomSource } from '../random.ts';
-import { checkBinned } from './binned.ts';
-import { type Course, courseFor } from './course.ts';
-import type { FederatedPlan } from './federatedPlan.ts';
-import { openSiteReleases, type SiteData } from './siteRelease.ts';
-import { sumOf } from './train.ts';
+import type { Contract } from '../../src/contract/contract.ts';
+import { LearningError } from '../../src/errors.ts';
+import { checkBinned } from '../../src/learning/binned.ts';
+import { type Course, courseFor } from '../../src/learning/course.ts';
+import type { FederatedPlan } from '../../src/learning/federatedPlan.ts';
+import { openSiteReleases, type SiteData } from '../../src/learning/siteRelease.ts';
+import { sumOf } from '../../src/learning/train.ts';
+import type { RandomSource } from '../../src/random.ts';
 
 export interface FederatedTraining {
   readonly course: Course;
