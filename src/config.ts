@@ -18,6 +18,24 @@ const settings = z.object({
   VEILRISK_PORT: port.default(8080),
   VEILRISK_ROSTER: z.string().min(1).optional(),
   VEILRISK_AGGREGATOR_URL: z.url().optional(),
+  /** Distinct vectors one caller may have scored under one model version, unless a limit is set for that caller. */
+  VEILRISK_VECTOR_LIMIT: z.coerce.number().int().min(1).max(1e12).default(1_000_000),
+  /** Days a registered encryption key is usable at most. */
+  VEILRISK_KEY_DAYS: z.coerce.number().int().min(1).max(3_650).default(365),
+  /** Comma-separated origins whose pages may call the API from a browser; none by default. */
+  VEILRISK_CORS_ORIGINS: z
+    .string()
+    .default('')
+    .transform((list) => list.split(',').map((origin) => origin.trim()))
+    .transform((list) => list.filter((origin) => origin !== ''))
+    .refine(
+      (list) => list.every((origin) => URL.parse(origin)?.origin === origin),
+      'must be origins like https://host',
+    ),
+  /** A caller's side: base address of the node's API, the API key and the passphrase of the secret-key file; the last two are secrets. */
+  VEILRISK_URL: z.url().optional(),
+  VEILRISK_API_KEY: z.string().min(1).optional(),
+  VEILRISK_PASSPHRASE: z.string().min(1).optional(),
   VEILRISK_ENCRYPTION_THREADS: z.coerce.number().int().min(1).max(64).default(1),
   VEILRISK_LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
 });

@@ -178,7 +178,13 @@ export class SecaggError extends VeilriskError {
   }
 }
 
-export type ClientErrorCode = 'SERVICE_UNREACHABLE' | 'SERVICE_REFUSED' | 'REPLY_MALFORMED';
+export type ClientErrorCode =
+  | 'SERVICE_UNREACHABLE'
+  | 'SERVICE_REFUSED'
+  | 'REPLY_MALFORMED'
+  | 'KEY_FILE_MALFORMED'
+  | 'PASSPHRASE_WRONG'
+  | 'CANCELLED';
 export class ClientError extends VeilriskError {
   readonly code: ClientErrorCode;
   /** HTTP status of the service's refusal; undefined when no reply came. */
@@ -208,6 +214,11 @@ export type RequestErrorCode =
   | 'METHOD_NOT_ALLOWED'
   | 'NO_MODEL'
   | 'KEY_UNKNOWN'
+  | 'KEY_REVOKED'
+  | 'KEY_EXPIRED'
+  | 'KEY_LIMIT'
+  | 'VECTOR_LIMIT'
+  | 'REQUEST_REPLAYED'
   | 'NOT_READY'
   | 'CONFIGURATION'
   | 'USAGE'

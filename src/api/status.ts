@@ -54,6 +54,16 @@ export function problemKind(code: ErrorCode): ProblemKind {
       return callers(422, 'The idempotency key was used for another body');
     case 'KEY_UNKNOWN':
       return callers(404, 'The encryption key is not registered');
+    case 'KEY_REVOKED':
+      return callers(403, 'The encryption key was revoked');
+    case 'KEY_EXPIRED':
+      return callers(403, 'The encryption key has expired');
+    case 'KEY_LIMIT':
+      return callers(409, 'There are too many encryption keys');
+    case 'VECTOR_LIMIT':
+      return callers(429, 'The limit of scored vectors is reached');
+    case 'REQUEST_REPLAYED':
+      return callers(409, 'The encrypted request was answered too often');
     case 'NOT_FOUND':
       return callers(404, 'There is no such object');
     case 'ALREADY_EXISTS':
@@ -147,6 +157,9 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'SERVICE_UNREACHABLE':
     case 'SERVICE_REFUSED':
     case 'REPLY_MALFORMED':
+    case 'KEY_FILE_MALFORMED':
+    case 'PASSPHRASE_WRONG':
+    case 'CANCELLED':
       return nodes('Another service refused');
     case 'CONFIGURATION':
     case 'USAGE':

@@ -35,6 +35,7 @@ export interface NodeContext {
   encryption: EncryptionPool | null;
   /** The thread for passes over the records; it starts with the first one. */
   training: TrainingPool;
+  limits: ServiceLimits;
   policy: DecisionPolicy;
   participation: ParticipationPolicy;
   /** What a data set of this node may release in total, set when the data set is created. */
@@ -46,6 +47,18 @@ export interface NodeContext {
   dataDir?: string;
   close(): Promise<void>;
 }
+
+/** What callers of the API may have of this node. */
+export interface ServiceLimits {
+  /** Distinct vectors one caller may have scored under one model, unless it has a limit of its own. */
+  vectors: number;
+  /** Days a registered encryption key is usable at most. */
+  keyDays: number;
+  /** Origins whose pages may call the API from a browser. */
+  origins: readonly string[];
+}
+
+export const DEFAULT_LIMITS: ServiceLimits = { vectors: 1_000_000, keyDays: 365, origins: [] };
 
 export interface NodeFlags {
   dataDir?: string;
@@ -170,6 +183,11 @@ export async function openNode(settings: Settings, flags: NodeFlags): Promise<No
         subjectKey,
         close,
         dataDir: dir,
+      },
+      limits: {
+        vectors: settings.VEILRISK_VECTOR_LIMIT,
+        keyDays: settings.VEILRISK_KEY_DAYS,
+        origins: settings.VEILRISK_CORS_ORIGINS,
       },
       clock: () => new Date(),
       random: systemRandom(),

@@ -6,10 +6,10 @@
  * SHA-256, recomputed by the worker on every use.
  */
 import type { PresetName } from '../encryption/presets.ts';
-import { EncryptionError, RequestError, StoreError } from '../errors.ts';
-import type { EncryptionPool } from '../workers/encryptionPool.ts';
+import { RequestError, StoreError } from '../errors.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
+import { encryptionPool } from './encryptionRoom.ts';
 
 export interface KeyRegistration {
   /** The same key was not registered before. */
@@ -68,26 +68,5 @@ export async function usableKey(context: NodeContext, caller: Caller, keyId: str
   throw new RequestError('KEY_UNKNOWN', 'The encryption key of the request is not registered for this caller.', {
     where: 'request frame, key id',
     fix: 'Register the public key with POST /v1/keys.',
-  });
-}
-
-/** The HE pool of a serving node. @throws RequestError NOT_READY where none was opened */
-export function encryptionPool(context: NodeContext): EncryptionPool {
-  if (context.encryption !== null) return context.encryption;
-  throw new RequestError('NOT_READY', 'This process does not score encrypted transactions.', {
-    fix: 'Send the request to a node that was started with "veilrisk node start".',
-  });
-}
-
-/**
- * The HE pool while it takes another job: asked before a body is read for it, because reading costs more than refusing.
- * @throws RequestError NOT_READY where none was opened; EncryptionError POOL_FULL
- */
-export function roomyPool(context: NodeContext): EncryptionPool {
-  const pool = encryptionPool(context);
-  if (pool.ready()) return pool;
-  throw new EncryptionError('POOL_FULL', 'The node takes no encrypted request at this moment.', {
-    where: 'encryption pool',
-    fix: 'Try again after the time in Retry-After.',
   });
 }

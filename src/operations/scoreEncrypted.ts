@@ -8,7 +8,8 @@ import { largestRequestBytes, readFrameHeader } from '../encryption/wire.ts';
 import { EncryptionError, LearningError } from '../errors.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
-import { encryptionPool, roomyPool, usableKey } from './encryptionKeys.ts';
+import { usableKey } from './encryptionKeys.ts';
+import { encryptionPool, roomyPool } from './encryptionRoom.ts';
 import { champion } from './models.ts';
 
 export interface EncryptedScores {

@@ -14,7 +14,7 @@ import { type Contract, layoutOf } from '../../src/contract/contract.ts';
 import { VeilriskError } from '../../src/errors.ts';
 import { NO_WEIGHTS } from '../../src/learning/course.ts';
 import { planHash, type TrainingPlan } from '../../src/learning/plan.ts';
-import type { NodeContext } from '../../src/operations/context.ts';
+import { DEFAULT_LIMITS, type NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
 import { openParticipantPort } from '../../src/operations/training.ts';
 import { defaultParticipation } from '../../src/participant/policy.ts';
@@ -79,6 +79,7 @@ export async function openNodeParts(
   const training = openTrainingPool({ log });
   return {
     ...{ name: 'bank-a', store, log, training, encryption: null, policy: defaultPolicy() },
+    limits: DEFAULT_LIMITS,
     clock: () => new Date(),
     random: systemRandom(),
     participation: { ...defaultParticipation({ epsilon: 100, delta: 1e-5 }), minimumParticipants: 1 },

@@ -11,7 +11,7 @@ import { binRecord, type Contract, layoutOf, parseContract } from '../../src/con
 import { defaultPlan } from '../../src/learning/plan.ts';
 import type { Scorecard } from '../../src/learning/scorecard.ts';
 import { trainPrivate } from '../../src/learning/train.ts';
-import type { NodeContext } from '../../src/operations/context.ts';
+import { DEFAULT_LIMITS, type NodeContext } from '../../src/operations/context.ts';
 import { defaultPolicy } from '../../src/operations/policy.ts';
 import { defaultParticipation } from '../../src/participant/policy.ts';
 import { openBudget } from '../../src/privacy/budget.ts';
@@ -79,6 +79,7 @@ export async function openTestNode(url: string, encryption: EncryptionPool | nul
     random: systemRandom(),
     encryption,
     training,
+    limits: { ...DEFAULT_LIMITS },
     policy: defaultPolicy(),
     participation: {
       ...defaultParticipation({ epsilon: 4, delta: 1e-5 }),

@@ -1,7 +1,8 @@
 /** `POST /v1/keys`: a caller registers the public key that its encrypted requests are made under. */
 import type { RequestHandler } from 'express';
 import type { NodeContext } from '../../operations/context.ts';
-import { registerEncryptionKey, roomyPool } from '../../operations/encryptionKeys.ts';
+import { registerEncryptionKey } from '../../operations/encryptionKeys.ts';
+import { roomyPool } from '../../operations/encryptionRoom.ts';
 import { callerOf } from '../authenticate.ts';
 import type { BodyRoom } from '../bodyRoom.ts';
 import { answerLarge, bodyOf, requestIdOf } from '../requests.ts';

@@ -112,6 +112,24 @@ export type Personal = Prisma.PersonalModel
  */
 export type EncryptionKey = Prisma.EncryptionKeyModel
 /**
+ * Model Meter
+ * Distinct vectors a caller had scored under a model, in the clear and encrypted; only grows. Trusted: who can lower it
+ * lets a caller learn more of the model.
+ */
+export type Meter = Prisma.MeterModel
+/**
+ * Model MeteredVector
+ * What a meter has counted: a transaction in the clear, or an encrypted request with all its transactions. Trusted as
+ * the meter; a deleted row makes the same vector count once more.
+ */
+export type MeteredVector = Prisma.MeteredVectorModel
+/**
+ * Model VectorLimit
+ * What one caller may have scored under each model, instead of the node's general limit. Trusted: who can raise it lets a
+ * caller learn more of the model; each change is an audit entry.
+ */
+export type VectorLimit = Prisma.VectorLimitModel
+/**
  * Model ApiKey
  * Who may call the API. Trusted: who can modify it can grant access.
  */

@@ -409,6 +409,9 @@ export const ModelName = {
   Decision: 'Decision',
   Personal: 'Personal',
   EncryptionKey: 'EncryptionKey',
+  Meter: 'Meter',
+  MeteredVector: 'MeteredVector',
+  VectorLimit: 'VectorLimit',
   ApiKey: 'ApiKey',
   AuditEntry: 'AuditEntry',
   AuditHead: 'AuditHead',
@@ -430,7 +433,7 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
     omit: GlobalOmitOptions
   }
   meta: {
-    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "revealedSum" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "apiKey" | "auditEntry" | "auditHead" | "auditCosignature" | "witnessHead" | "witnessEvidence"
+    modelProps: "nodeIdentity" | "dataset" | "import" | "record" | "budget" | "release" | "revealedSum" | "plan" | "model" | "decision" | "personal" | "encryptionKey" | "meter" | "meteredVector" | "vectorLimit" | "apiKey" | "auditEntry" | "auditHead" | "auditCosignature" | "witnessHead" | "witnessEvidence"
     txIsolationLevel: TransactionIsolationLevel
   }
   model: {
@@ -1322,6 +1325,228 @@ export type TypeMap<ExtArgs extends runtime.Types.Extensions.InternalArgs = runt
         }
       }
     }
+    Meter: {
+      payload: Prisma.$MeterPayload<ExtArgs>
+      fields: Prisma.MeterFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.MeterFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.MeterFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        findFirst: {
+          args: Prisma.MeterFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.MeterFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        findMany: {
+          args: Prisma.MeterFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>[]
+        }
+        create: {
+          args: Prisma.MeterCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        createMany: {
+          args: Prisma.MeterCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.MeterCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>[]
+        }
+        delete: {
+          args: Prisma.MeterDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        update: {
+          args: Prisma.MeterUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        deleteMany: {
+          args: Prisma.MeterDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.MeterUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.MeterUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>[]
+        }
+        upsert: {
+          args: Prisma.MeterUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeterPayload>
+        }
+        aggregate: {
+          args: Prisma.MeterAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateMeter>
+        }
+        groupBy: {
+          args: Prisma.MeterGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.MeterGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.MeterCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.MeterCountAggregateOutputType> | number
+        }
+      }
+    }
+    MeteredVector: {
+      payload: Prisma.$MeteredVectorPayload<ExtArgs>
+      fields: Prisma.MeteredVectorFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.MeteredVectorFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.MeteredVectorFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        findFirst: {
+          args: Prisma.MeteredVectorFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.MeteredVectorFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        findMany: {
+          args: Prisma.MeteredVectorFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>[]
+        }
+        create: {
+          args: Prisma.MeteredVectorCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        createMany: {
+          args: Prisma.MeteredVectorCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.MeteredVectorCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>[]
+        }
+        delete: {
+          args: Prisma.MeteredVectorDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        update: {
+          args: Prisma.MeteredVectorUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        deleteMany: {
+          args: Prisma.MeteredVectorDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.MeteredVectorUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.MeteredVectorUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>[]
+        }
+        upsert: {
+          args: Prisma.MeteredVectorUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$MeteredVectorPayload>
+        }
+        aggregate: {
+          args: Prisma.MeteredVectorAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateMeteredVector>
+        }
+        groupBy: {
+          args: Prisma.MeteredVectorGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.MeteredVectorGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.MeteredVectorCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.MeteredVectorCountAggregateOutputType> | number
+        }
+      }
+    }
+    VectorLimit: {
+      payload: Prisma.$VectorLimitPayload<ExtArgs>
+      fields: Prisma.VectorLimitFieldRefs
+      operations: {
+        findUnique: {
+          args: Prisma.VectorLimitFindUniqueArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload> | null
+        }
+        findUniqueOrThrow: {
+          args: Prisma.VectorLimitFindUniqueOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        findFirst: {
+          args: Prisma.VectorLimitFindFirstArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload> | null
+        }
+        findFirstOrThrow: {
+          args: Prisma.VectorLimitFindFirstOrThrowArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        findMany: {
+          args: Prisma.VectorLimitFindManyArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>[]
+        }
+        create: {
+          args: Prisma.VectorLimitCreateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        createMany: {
+          args: Prisma.VectorLimitCreateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        createManyAndReturn: {
+          args: Prisma.VectorLimitCreateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>[]
+        }
+        delete: {
+          args: Prisma.VectorLimitDeleteArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        update: {
+          args: Prisma.VectorLimitUpdateArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        deleteMany: {
+          args: Prisma.VectorLimitDeleteManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateMany: {
+          args: Prisma.VectorLimitUpdateManyArgs<ExtArgs>
+          result: BatchPayload
+        }
+        updateManyAndReturn: {
+          args: Prisma.VectorLimitUpdateManyAndReturnArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>[]
+        }
+        upsert: {
+          args: Prisma.VectorLimitUpsertArgs<ExtArgs>
+          result: runtime.Types.Utils.PayloadToResult<Prisma.$VectorLimitPayload>
+        }
+        aggregate: {
+          args: Prisma.VectorLimitAggregateArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.AggregateVectorLimit>
+        }
+        groupBy: {
+          args: Prisma.VectorLimitGroupByArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.VectorLimitGroupByOutputType>[]
+        }
+        count: {
+          args: Prisma.VectorLimitCountArgs<ExtArgs>
+          result: runtime.Types.Utils.Optional<Prisma.VectorLimitCountAggregateOutputType> | number
+        }
+      }
+    }
     ApiKey: {
       payload: Prisma.$ApiKeyPayload<ExtArgs>
       fields: Prisma.ApiKeyFieldRefs
@@ -1957,10 +2182,42 @@ export const EncryptionKeyScalarFieldEnum = {
   publicKey: 'publicKey',
   createdAt: 'createdAt',
   expiresAt: 'expiresAt',
-  revokedAt: 'revokedAt'
+  revokedAt: 'revokedAt',
+  replacedBy: 'replacedBy'
 } as const
 
 export type EncryptionKeyScalarFieldEnum = (typeof EncryptionKeyScalarFieldEnum)[keyof typeof EncryptionKeyScalarFieldEnum]
+
+
+export const MeterScalarFieldEnum = {
+  id: 'id',
+  owner: 'owner',
+  modelHash: 'modelHash',
+  vectors: 'vectors',
+  updatedAt: 'updatedAt'
+} as const
+
+export type MeterScalarFieldEnum = (typeof MeterScalarFieldEnum)[keyof typeof MeterScalarFieldEnum]
+
+
+export const MeteredVectorScalarFieldEnum = {
+  meterId: 'meterId',
+  tag: 'tag',
+  vectors: 'vectors',
+  answers: 'answers',
+  countedAt: 'countedAt'
+} as const
+
+export type MeteredVectorScalarFieldEnum = (typeof MeteredVectorScalarFieldEnum)[keyof typeof MeteredVectorScalarFieldEnum]
+
+
+export const VectorLimitScalarFieldEnum = {
+  owner: 'owner',
+  vectors: 'vectors',
+  updatedAt: 'updatedAt'
+} as const
+
+export type VectorLimitScalarFieldEnum = (typeof VectorLimitScalarFieldEnum)[keyof typeof VectorLimitScalarFieldEnum]
 
 
 export const ApiKeyScalarFieldEnum = {
@@ -2355,6 +2612,9 @@ export type GlobalOmitConfig = {
   decision?: Prisma.DecisionOmit
   personal?: Prisma.PersonalOmit
   encryptionKey?: Prisma.EncryptionKeyOmit
+  meter?: Prisma.MeterOmit
+  meteredVector?: Prisma.MeteredVectorOmit
+  vectorLimit?: Prisma.VectorLimitOmit
   apiKey?: Prisma.ApiKeyOmit
   auditEntry?: Prisma.AuditEntryOmit
   auditHead?: Prisma.AuditHeadOmit

@@ -63,6 +63,9 @@ export const ModelName = {
   Decision: 'Decision',
   Personal: 'Personal',
   EncryptionKey: 'EncryptionKey',
+  Meter: 'Meter',
+  MeteredVector: 'MeteredVector',
+  VectorLimit: 'VectorLimit',
   ApiKey: 'ApiKey',
   AuditEntry: 'AuditEntry',
   AuditHead: 'AuditHead',
@@ -239,10 +242,42 @@ export const EncryptionKeyScalarFieldEnum = {
   publicKey: 'publicKey',
   createdAt: 'createdAt',
   expiresAt: 'expiresAt',
-  revokedAt: 'revokedAt'
+  revokedAt: 'revokedAt',
+  replacedBy: 'replacedBy'
 } as const
 
 export type EncryptionKeyScalarFieldEnum = (typeof EncryptionKeyScalarFieldEnum)[keyof typeof EncryptionKeyScalarFieldEnum]
+
+
+export const MeterScalarFieldEnum = {
+  id: 'id',
+  owner: 'owner',
+  modelHash: 'modelHash',
+  vectors: 'vectors',
+  updatedAt: 'updatedAt'
+} as const
+
+export type MeterScalarFieldEnum = (typeof MeterScalarFieldEnum)[keyof typeof MeterScalarFieldEnum]
+
+
+export const MeteredVectorScalarFieldEnum = {
+  meterId: 'meterId',
+  tag: 'tag',
+  vectors: 'vectors',
+  answers: 'answers',
+  countedAt: 'countedAt'
+} as const
+
+export type MeteredVectorScalarFieldEnum = (typeof MeteredVectorScalarFieldEnum)[keyof typeof MeteredVectorScalarFieldEnum]
+
+
+export const VectorLimitScalarFieldEnum = {
+  owner: 'owner',
+  vectors: 'vectors',
+  updatedAt: 'updatedAt'
+} as const
+
+export type VectorLimitScalarFieldEnum = (typeof VectorLimitScalarFieldEnum)[keyof typeof VectorLimitScalarFieldEnum]
 
 
 export const ApiKeyScalarFieldEnum = {

@@ -33,6 +33,7 @@ export type EncryptionKeyMinAggregateOutputType = {
   createdAt: Date | null
   expiresAt: Date | null
   revokedAt: Date | null
+  replacedBy: string | null
 }
 
 export type EncryptionKeyMaxAggregateOutputType = {
@@ -43,6 +44,7 @@ export type EncryptionKeyMaxAggregateOutputType = {
   createdAt: Date | null
   expiresAt: Date | null
   revokedAt: Date | null
+  replacedBy: string | null
 }
 
 export type EncryptionKeyCountAggregateOutputType = {
@@ -53,6 +55,7 @@ export type EncryptionKeyCountAggregateOutputType = {
   createdAt: number
   expiresAt: number
   revokedAt: number
+  replacedBy: number
   _all: number
 }
 
@@ -65,6 +68,7 @@ export type EncryptionKeyMinAggregateInputType = {
   createdAt?: true
   expiresAt?: true
   revokedAt?: true
+  replacedBy?: true
 }
 
 export type EncryptionKeyMaxAggregateInputType = {
@@ -75,6 +79,7 @@ export type EncryptionKeyMaxAggregateInputType = {
   createdAt?: true
   expiresAt?: true
   revokedAt?: true
+  replacedBy?: true
 }
 
 export type EncryptionKeyCountAggregateInputType = {
@@ -85,6 +90,7 @@ export type EncryptionKeyCountAggregateInputType = {
   createdAt?: true
   expiresAt?: true
   revokedAt?: true
+  replacedBy?: true
   _all?: true
 }
 
@@ -168,6 +174,7 @@ export type EncryptionKeyGroupByOutputType = {
   createdAt: Date
   expiresAt: Date | null
   revokedAt: Date | null
+  replacedBy: string | null
   _count: EncryptionKeyCountAggregateOutputType | null
   _min: EncryptionKeyMinAggregateOutputType | null
   _max: EncryptionKeyMaxAggregateOutputType | null
@@ -199,6 +206,7 @@ export type EncryptionKeyWhereInput = {
   createdAt?: Prisma.DateTimeFilter<"EncryptionKey"> | Date | string
   expiresAt?: Prisma.DateTimeNullableFilter<"EncryptionKey"> | Date | string | null
   revokedAt?: Prisma.DateTimeNullableFilter<"EncryptionKey"> | Date | string | null
+  replacedBy?: Prisma.StringNullableFilter<"EncryptionKey"> | string | null
 }
 
 export type EncryptionKeyOrderByWithRelationInput = {
@@ -209,6 +217,7 @@ export type EncryptionKeyOrderByWithRelationInput = {
   createdAt?: Prisma.SortOrder
   expiresAt?: Prisma.SortOrderInput | Prisma.SortOrder
   revokedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  replacedBy?: Prisma.SortOrderInput | Prisma.SortOrder
 }
 
 export type EncryptionKeyWhereUniqueInput = Prisma.AtLeast<{
@@ -222,6 +231,7 @@ export type EncryptionKeyWhereUniqueInput = Prisma.AtLeast<{
   createdAt?: Prisma.DateTimeFilter<"EncryptionKey"> | Date | string
   expiresAt?: Prisma.DateTimeNullableFilter<"EncryptionKey"> | Date | string | null
   revokedAt?: Prisma.DateTimeNullableFilter<"EncryptionKey"> | Date | string | null
+  replacedBy?: Prisma.StringNullableFilter<"EncryptionKey"> | string | null
 }, "keyId">
 
 export type EncryptionKeyOrderByWithAggregationInput = {
@@ -232,6 +242,7 @@ export type EncryptionKeyOrderByWithAggregationInput = {
   createdAt?: Prisma.SortOrder
   expiresAt?: Prisma.SortOrderInput | Prisma.SortOrder
   revokedAt?: Prisma.SortOrderInput | Prisma.SortOrder
+  replacedBy?: Prisma.SortOrderInput | Prisma.SortOrder
   _count?: Prisma.EncryptionKeyCountOrderByAggregateInput
   _max?: Prisma.EncryptionKeyMaxOrderByAggregateInput
   _min?: Prisma.EncryptionKeyMinOrderByAggregateInput
@@ -248,6 +259,7 @@ export type EncryptionKeyScalarWhereWithAggregatesInput = {
   createdAt?: Prisma.DateTimeWithAggregatesFilter<"EncryptionKey"> | Date | string
   expiresAt?: Prisma.DateTimeNullableWithAggregatesFilter<"EncryptionKey"> | Date | string | null
   revokedAt?: Prisma.DateTimeNullableWithAggregatesFilter<"EncryptionKey"> | Date | string | null
+  replacedBy?: Prisma.StringNullableWithAggregatesFilter<"EncryptionKey"> | string | null
 }
 
 export type EncryptionKeyCreateInput = {
@@ -258,6 +270,7 @@ export type EncryptionKeyCreateInput = {
   createdAt?: Date | string
   expiresAt?: Date | string | null
   revokedAt?: Date | string | null
+  replacedBy?: string | null
 }
 
 export type EncryptionKeyUncheckedCreateInput = {
@@ -268,6 +281,7 @@ export type EncryptionKeyUncheckedCreateInput = {
   createdAt?: Date | string
   expiresAt?: Date | string | null
   revokedAt?: Date | string | null
+  replacedBy?: string | null
 }
 
 export type EncryptionKeyUpdateInput = {
@@ -278,6 +292,7 @@ export type EncryptionKeyUpdateInput = {
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   expiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   revokedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  replacedBy?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type EncryptionKeyUncheckedUpdateInput = {
@@ -288,6 +303,7 @@ export type EncryptionKeyUncheckedUpdateInput = {
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   expiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   revokedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  replacedBy?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type EncryptionKeyCreateManyInput = {
@@ -298,6 +314,7 @@ export type EncryptionKeyCreateManyInput = {
   createdAt?: Date | string
   expiresAt?: Date | string | null
   revokedAt?: Date | string | null
+  replacedBy?: string | null
 }
 
 export type EncryptionKeyUpdateManyMutationInput = {
@@ -308,6 +325,7 @@ export type EncryptionKeyUpdateManyMutationInput = {
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   expiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   revokedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  replacedBy?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type EncryptionKeyUncheckedUpdateManyInput = {
@@ -318,6 +336,7 @@ export type EncryptionKeyUncheckedUpdateManyInput = {
   createdAt?: Prisma.DateTimeFieldUpdateOperationsInput | Date | string
   expiresAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
   revokedAt?: Prisma.NullableDateTimeFieldUpdateOperationsInput | Date | string | null
+  replacedBy?: Prisma.NullableStringFieldUpdateOperationsInput | string | null
 }
 
 export type EncryptionKeyCountOrderByAggregateInput = {
@@ -328,6 +347,7 @@ export type EncryptionKeyCountOrderByAggregateInput = {
   createdAt?: Prisma.SortOrder
   expiresAt?: Prisma.SortOrder
   revokedAt?: Prisma.SortOrder
+  replacedBy?: Prisma.SortOrder
 }
 
 export type EncryptionKeyMaxOrderByAggregateInput = {
@@ -338,6 +358,7 @@ export type EncryptionKeyMaxOrderByAggregateInput = {
   createdAt?: Prisma.SortOrder
   expiresAt?: Prisma.SortOrder
   revokedAt?: Prisma.SortOrder
+  replacedBy?: Prisma.SortOrder
 }
 
 export type EncryptionKeyMinOrderByAggregateInput = {
@@ -348,6 +369,7 @@ export type EncryptionKeyMinOrderByAggregateInput = {
   createdAt?: Prisma.SortOrder
   expiresAt?: Prisma.SortOrder
   revokedAt?: Prisma.SortOrder
+  replacedBy?: Prisma.SortOrder
 }
 
 
@@ -360,6 +382,7 @@ export type EncryptionKeySelect<ExtArgs extends runtime.Types.Extensions.Interna
   createdAt?: boolean
   expiresAt?: boolean
   revokedAt?: boolean
+  replacedBy?: boolean
 }, ExtArgs["result"]["encryptionKey"]>
 
 export type EncryptionKeySelectCreateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -370,6 +393,7 @@ export type EncryptionKeySelectCreateManyAndReturn<ExtArgs extends runtime.Types
   createdAt?: boolean
   expiresAt?: boolean
   revokedAt?: boolean
+  replacedBy?: boolean
 }, ExtArgs["result"]["encryptionKey"]>
 
 export type EncryptionKeySelectUpdateManyAndReturn<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetSelect<{
@@ -380,6 +404,7 @@ export type EncryptionKeySelectUpdateManyAndReturn<ExtArgs extends runtime.Types
   createdAt?: boolean
   expiresAt?: boolean
   revokedAt?: boolean
+  replacedBy?: boolean
 }, ExtArgs["result"]["encryptionKey"]>
 
 export type EncryptionKeySelectScalar = {
@@ -390,9 +415,10 @@ export type EncryptionKeySelectScalar = {
   createdAt?: boolean
   expiresAt?: boolean
   revokedAt?: boolean
+  replacedBy?: boolean
 }
 
-export type EncryptionKeyOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"keyId" | "preset" | "owner" | "publicKey" | "createdAt" | "expiresAt" | "revokedAt", ExtArgs["result"]["encryptionKey"]>
+export type EncryptionKeyOmit<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = runtime.Types.Extensions.GetOmit<"keyId" | "preset" | "owner" | "publicKey" | "createdAt" | "expiresAt" | "revokedAt" | "replacedBy", ExtArgs["result"]["encryptionKey"]>
 
 export type $EncryptionKeyPayload<ExtArgs extends runtime.Types.Extensions.InternalArgs = runtime.Types.Extensions.DefaultArgs> = {
   name: "EncryptionKey"
@@ -419,13 +445,17 @@ export type $EncryptionKeyPayload<ExtArgs extends runtime.Types.Extensions.Inter
      */
     createdAt: Date
     /**
-     * Not used after this time; immutable.
+     * Not used after this time; brought forward by a rotation, never put off.
      */
     expiresAt: Date | null
     /**
      * Set once.
      */
     revokedAt: Date | null
+    /**
+     * Key that a rotation put in its place; set once.
+     */
+    replacedBy: string | null
   }, ExtArgs["result"]["encryptionKey"]>
   composites: {}
 }
@@ -856,6 +886,7 @@ export interface EncryptionKeyFieldRefs {
   readonly createdAt: Prisma.FieldRef<"EncryptionKey", 'DateTime'>
   readonly expiresAt: Prisma.FieldRef<"EncryptionKey", 'DateTime'>
   readonly revokedAt: Prisma.FieldRef<"EncryptionKey", 'DateTime'>
+  readonly replacedBy: Prisma.FieldRef<"EncryptionKey", 'String'>
 }
     
 
