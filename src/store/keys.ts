@@ -1,4 +1,7 @@
-/** API keys (who may call) and callers' public encryption keys. Rows change once: when they are revoked. */
+/**
+ * API keys (who may call) and callers' public encryption keys. A key only ends: revoked once, an encryption key also by
+ * an earlier expiry when another replaces it (a trigger refuses anything else).
+ */
 import { asBytes, type Db, type Session } from './session.ts';
 
 export interface ApiKeyRow {
@@ -13,20 +16,27 @@ export interface ApiKeyRow {
   revokedAt: Date | null;
 }
 
-export interface EncryptionKeyRow {
+/** Everything of an encryption key but its bytes. */
+export interface EncryptionKeyState {
   /** Hex hash of the key's bytes. */
   keyId: string;
   preset: string;
   /** Name of the API key's owner. */
   owner: string;
-  publicKey: Uint8Array;
   createdAt: Date;
+  /** Null for a key of before keys expired: it stays usable without end. */
   expiresAt: Date | null;
   revokedAt: Date | null;
+  /** Key that a rotation put in its place. */
+  replacedBy: string | null;
+}
+
+export interface EncryptionKeyRow extends EncryptionKeyState {
+  publicKey: Uint8Array;
 }
 
 export type NewApiKey = Omit<ApiKeyRow, 'revokedAt' | 'scopes'> & { scopes: readonly string[] };
-export type NewEncryptionKey = Omit<EncryptionKeyRow, 'revokedAt' | 'expiresAt'> & { expiresAt?: Date | null };
+export type NewEncryptionKey = Omit<EncryptionKeyRow, 'revokedAt' | 'replacedBy'>;
 
 export function readApiKeys(db: Db) {
   return {
@@ -52,15 +62,31 @@ export function writeApiKeys({ db }: Session) {
 export function readEncryptionKeys(db: Db) {
   return {
     find: (keyId: string): Promise<EncryptionKeyRow | null> => db.encryptionKey.findUnique({ where: { keyId } }),
-    /** Of one owner, newest first. */
-    list: (owner: string): Promise<EncryptionKeyRow[]> =>
-      db.encryptionKey.findMany({ where: { owner }, orderBy: [{ createdAt: 'desc' }, { keyId: 'asc' }] }),
+    state: (keyId: string): Promise<EncryptionKeyState | null> =>
+      db.encryptionKey.findUnique({ where: { keyId }, omit: { publicKey: true } }),
+    /** At most `most`, newest first; of one owner, or of all with null. */
+    list: (owner: string | null, most: number): Promise<EncryptionKeyState[]> =>
+      db.encryptionKey.findMany({
+        where: owner === null ? {} : { owner },
+        omit: { publicKey: true },
+        orderBy: [{ createdAt: 'desc' }, { keyId: 'asc' }],
+        take: most,
+      }),
   };
 }
 
-export function writeEncryptionKeys({ db }: Session) {
+export function writeEncryptionKeys({ db, client }: Session) {
   return {
     ...readEncryptionKeys(db),
+    /** Holds the keys of an owner until the transaction ends: one change of them at a time, in whichever process. */
+    async lock(owner: string): Promise<void> {
+      await client.query(`SELECT pg_advisory_xact_lock(hashtext('veilrisk encryption keys'), hashtext($1))`, [owner]);
+    },
+    /** Keys of an owner that are neither revoked nor expired at `now`; stays true under `lock` only. */
+    countUsable: (owner: string, now: Date): Promise<number> =>
+      db.encryptionKey.count({
+        where: { owner, revokedAt: null, OR: [{ expiresAt: null }, { expiresAt: { gt: now } }] },
+      }),
     /** False when the same key is there already, whoever owns it. */
     async insert({ publicKey, ...key }: NewEncryptionKey): Promise<boolean> {
       const data = { ...key, publicKey: asBytes(publicKey) };
@@ -72,6 +98,14 @@ export function writeEncryptionKeys({ db }: Session) {
       const { count } = await db.encryptionKey.updateMany({
         where: { keyId, revokedAt: null },
         data: { revokedAt: at },
+      });
+      return count === 1;
+    },
+    /** False when there is no such key or another took its place before. `expiresAt` is not after the present one. */
+    async replace(keyId: string, { replacedBy, expiresAt }: { replacedBy: string; expiresAt: Date }): Promise<boolean> {
+      const { count } = await db.encryptionKey.updateMany({
+        where: { keyId, replacedBy: null },
+        data: { replacedBy, expiresAt },
       });
       return count === 1;
     },

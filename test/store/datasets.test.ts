@@ -154,7 +154,14 @@ describe('rows', () => {
 
   test('keys are inserted once and revoked once', async () => {
     const now = new Date();
-    const key = { keyId: 'k', preset: 'standard', owner: 'o', publicKey: new Uint8Array([1, 2]), createdAt: now };
+    const key = {
+      keyId: 'k',
+      preset: 'standard',
+      owner: 'o',
+      publicKey: new Uint8Array([1, 2]),
+      createdAt: now,
+      expiresAt: null,
+    };
     const result = await node.store.transaction(async (tx) => [
       await tx.encryptionKeys.insert(key),
       await tx.encryptionKeys.insert({ ...key, owner: 'thief' }),
