@@ -29,6 +29,14 @@ import {
   writeEncryptionKeys,
 } from './keys.ts';
 import { type LedgerReader, type LedgerWriter, readLedger, writeLedger } from './ledger.ts';
+import {
+  type MeterReader,
+  readMeters,
+  readVectorLimits,
+  type VectorLimitReader,
+  type VectorLimitWriter,
+  writeVectorLimits,
+} from './meters.ts';
 import { type ModelReader, type ModelWriter, readModels, writeModels } from './models.ts';
 import { type PersonalReader, type PersonalWriter, readPersonal, writePersonal } from './personal.ts';
 import {
@@ -65,6 +73,7 @@ export interface StoreTransaction {
   models: ModelWriter;
   apiKeys: ApiKeyWriter;
   encryptionKeys: EncryptionKeyWriter;
+  vectorLimits: VectorLimitWriter;
   personal: PersonalWriter;
   identity: IdentityWriter;
   witness: WitnessWriter;
@@ -91,6 +100,9 @@ export interface NodeStore {
   models: ModelReader;
   apiKeys: ApiKeyReader;
   encryptionKeys: EncryptionKeyReader;
+  /** What callers had scored; only `decisions` raises a meter. */
+  meters: MeterReader;
+  vectorLimits: VectorLimitReader;
   personal: PersonalReader;
   /** The hot path: decisions and single entries of concurrent calls share transactions. */
   decisions: DecisionRecorder;
@@ -150,6 +162,7 @@ export async function openNodeStore(options: {
           models: writeModels(session),
           apiKeys: writeApiKeys(session),
           encryptionKeys: writeEncryptionKeys(session),
+          vectorLimits: writeVectorLimits(session),
           personal: writePersonal(session),
           identity: writeIdentity(session),
           witness: writeWitness(session),
@@ -169,6 +182,8 @@ export async function openNodeStore(options: {
     models: readModels(prisma),
     apiKeys: readApiKeys(prisma),
     encryptionKeys: readEncryptionKeys(prisma),
+    meters: readMeters(pool),
+    vectorLimits: readVectorLimits(prisma),
     personal: readPersonal(prisma),
     decisions,
     audit,

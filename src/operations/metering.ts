@@ -1,0 +1,125 @@
+/**
+ * What callers had scored, and how much they may: distinct vectors a caller and model version, against a limit.
+ *
+ * A linear model of d dimensions is known after d + 1 exact scores, in the clear or encrypted, so whoever answers
+ * scores sells the model by instalments. The meter says how far each caller is, and stops it at a limit. A caller is the
+ * name on its API keys, so several keys of one name share a meter; another model starts a new one, and a model that is
+ * adopted again goes on with its own. In the clear, equal vectors of bins count once, whatever values they came from.
+ * Encrypted, the node cannot see vectors: every transaction of a request counts, and the same request, byte for byte,
+ * counts once, which makes repeating a lost one free.
+ *
+ * The count commits with the audit entry of the answer (store/meters.ts), and the reply leaves after that commit: a
+ * crash can leave an answer counted that was never sent, never one sent that was not counted.
+ *
+ * What it cannot do. d + 1 scores are few (some hundreds for a scorecard): a limit above d is a brake and an alarm, not
+ * a wall, and one below d leaves little to score. Equal vectors encrypted anew count again, because nobody but the
+ * caller can tell. Callers under several names who share their scores are several callers; names are given by the
+ * operator (`veilrisk apikey create --name`). Limits have no refill: they hold for the life of a model.
+ */
+import { createHash, createHmac } from 'node:crypto';
+import { RequestError } from '../errors.ts';
+import type { Allowance, MeterDraft, MeterOwner } from '../store/meters.ts';
+import type { Caller } from './authentication.ts';
+import type { NodeContext } from './context.ts';
+import { champion } from './models.ts';
+
+/**
+ * How often one encrypted request is answered. Enough for every retry; the flood's worth against averaging over so many
+ * answers is 1.5 bits less than against one, of 36 or more; and free answers are bounded work.
+ */
+export const MOST_ANSWERS = 8;
+
+const TAG_BYTES = 16;
+const LABEL = 'veilrisk/vector/v1';
+
+/** One meter, as its caller is told. */
+export interface Usage {
+  model: { hash: string; status: 'champion' | 'retired' | 'kept' };
+  /** Distinct vectors so far. */
+  vectors: number;
+  limit: number;
+  /** 0 also when the limit was lowered below `vectors`. */
+  left: number;
+}
+
+export interface CallerUsage extends Usage {
+  owner: string;
+}
+
+/** What the reply's RateLimit headers say. */
+export interface VectorAllowance {
+  limit: number;
+  left: number;
+}
+
+/**
+ * The first 16 bytes of HMAC-SHA-256(node's key, label | model hash | bins as 16-bit little-endian): the same for the
+ * same vector under a model, and no test of a guess for whoever reads the database without the node's key.
+ */
+export function vectorTag(subjectKey: Uint8Array, modelHash: string, bins: ArrayLike<number>): Uint8Array {
+  const bytes = new DataView(new ArrayBuffer(2 * bins.length));
+  for (let at = 0; at < bins.length; at++) bytes.setUint16(2 * at, bins[at], true);
+  const mac = createHmac('sha256', subjectKey).update(LABEL).update(modelHash).update(bytes).digest();
+  return mac.subarray(0, TAG_BYTES);
+}
+
+/** The first 16 bytes of SHA-256 of the whole request: ciphertexts are random, so an equal one is the same one. */
+export function requestTag(request: Uint8Array): Uint8Array {
+  return createHash('sha256').update(request).digest().subarray(0, TAG_BYTES);
+}
+
+export function meterOf({ limits }: Pick<NodeContext, 'limits'>, caller: Caller, modelHash: string): MeterOwner {
+  return { owner: caller.owner, modelHash, generalLimit: limits.vectors };
+}
+
+/** One transaction in the clear. */
+export function clearDraft(
+  context: Pick<NodeContext, 'limits' | 'subjectKey'>,
+  caller: Caller,
+  modelHash: string,
+  bins: ArrayLike<number>,
+): MeterDraft {
+  const tag = vectorTag(context.subjectKey, modelHash, bins);
+  return { ...meterOf(context, caller, modelHash), tag, vectors: 1, mostAnswers: null };
+}
+
+/** One encrypted request. @param transactions those it can be answered for, at least 1 */
+export function encryptedDraft(
+  context: Pick<NodeContext, 'limits'>,
+  caller: Caller,
+  modelHash: string,
+  { request, transactions }: { request: Uint8Array; transactions: number },
+): MeterDraft {
+  const tag = requestTag(request);
+  return { ...meterOf(context, caller, modelHash), tag, vectors: transactions, mostAnswers: MOST_ANSWERS };
+}
+
+export function allowance({ counted, limit }: Allowance): VectorAllowance {
+  return { limit, left: Math.max(0, limit - counted) };
+}
+
+/** A caller's own meters; the champion first, and always listed once there is one. */
+export async function usageOf(context: NodeContext, owner: string): Promise<Usage[]> {
+  const [meters, own, current] = await Promise.all([
+    context.store.meters.list(owner),
+    context.store.vectorLimits.find(owner),
+    championHash(context),
+  ]);
+  const limit = own ?? context.limits.vectors;
+  const counted = meters.map(({ modelHash: hash, status, vectors }) => usage({ hash, status }, vectors, limit));
+  if (current === null || counted.some(({ model }) => model.hash === current)) return counted;
+  return [usage({ hash: current, status: 'champion' }, 0, limit), ...counted];
+}
+
+function usage(model: Usage['model'], vectors: number, limit: number): Usage {
+  return { model, vectors, ...allowance({ counted: vectors, limit }) };
+}
+
+async function championHash(context: NodeContext): Promise<string | null> {
+  try {
+    return (await champion(context)).hash;
+  } catch (error) {
+    if (error instanceof RequestError && error.code === 'NO_MODEL') return null;
+    throw error;
+  }
+}
