@@ -27,10 +27,13 @@ import {
 } from './seal.ts';
 import { PLAINTEXT_PREAMBLE_BYTES, plaintextBytes, residuesAfter } from './sealBytes.ts';
 import { SecretKey } from './secretKey.ts';
-import { type FrameHeader, readFrame, rowCounts, writeFrame } from './wire.ts';
+import { type FrameHeader, readFrame, replyCounts, resultStride, rowCounts, writeFrame } from './wire.ts';
 
 /** The non-zero features of a transaction, by strictly increasing dimension. A one-hot vector has value 1 at each. */
 export type SparseVector = readonly (readonly [dimension: number, value: number])[];
+
+/** Work in pieces of some milliseconds, so that a thread can do something else between them. */
+export type Steps<T> = Generator<undefined, T, undefined>;
 
 export function createKeys(runtime: SealRuntime): SecretKey {
   using scope = new Scope();
@@ -53,6 +56,16 @@ export function encryptRequest(
   header: FrameHeader,
   vectors: readonly SparseVector[],
 ): Uint8Array {
+  return finish(encryptSteps(runtime, key, header, vectors));
+}
+
+/** `encryptRequest` one ciphertext a step. Whoever stops early calls `return()`, which frees SEAL's objects. */
+export function* encryptSteps(
+  runtime: SealRuntime,
+  key: SecretKey,
+  header: FrameHeader,
+  vectors: readonly SparseVector[],
+): Steps<Uint8Array> {
   if (header.preset !== key.preset || header.keyId !== key.keyId || vectors.length !== header.transactions) {
     throw new EncryptionError('ENCRYPTION_INPUT', 'key, header and transactions do not belong together', {
       where: 'request',
@@ -63,11 +76,12 @@ export function encryptRequest(
     header.layout === 'row' ? rowPolynomials(header, runtime.preset, vectors) : columnPolynomials(header, vectors);
   using scope = new Scope();
   const encryptor = openEncryptor(runtime, key, scope);
-  return writeFrame(
-    'request',
-    header,
-    polynomials.map((entries) => encryptPolynomial(runtime, encryptor, entries)),
-  );
+  const parts: Uint8Array[] = [];
+  for (const entries of polynomials) {
+    parts.push(encryptPolynomial(runtime, encryptor, entries));
+    yield;
+  }
+  return writeFrame('request', header, parts);
 }
 
 /**
@@ -77,6 +91,16 @@ export function encryptRequest(
  * @throws EncryptionError FRAME_MALFORMED, FRAME_MISMATCH (a reply to something else)
  */
 export function decryptReply(runtime: SealRuntime, key: SecretKey, sent: FrameHeader, reply: Uint8Array): Float64Array {
+  return finish(decryptSteps(runtime, key, sent, reply));
+}
+
+/** `decryptReply` one ciphertext a step; as `encryptSteps`. */
+export function* decryptSteps(
+  runtime: SealRuntime,
+  key: SecretKey,
+  sent: FrameHeader,
+  reply: Uint8Array,
+): Steps<Float64Array> {
   const { header, parts } = readFrame('reply', reply);
   // Safe: a header made by this room has no other members; one more would be refused.
   for (const field of Object.keys(sent) as (keyof FrameHeader)[]) {
@@ -90,23 +114,26 @@ export function decryptReply(runtime: SealRuntime, key: SecretKey, sent: FrameHe
   using scope = new Scope();
   const secret = loadSecret(runtime, key, scope);
   const decryptor = scope.own(new runtime.seal.Decryptor(runtime.context, secret));
-  const decrypt = (residues: BigUint64Array) => decryptPolynomial(runtime, decryptor, residues);
-  if (header.layout === 'column') {
-    const phase = decrypt(residuesAfter(parts[0], 0, 2 * degree));
-    for (let i = 0; i < header.transactions; i++) logits[i] = phase[i];
-    return logits;
-  }
+  const stride = resultStride(header);
   let first = 0;
-  for (const [p, count] of rowCounts(header).entries()) {
+  for (const [p, count] of replyCounts(header).entries()) {
     const kept = residuesAfter(parts[p], 0, count + degree);
     const both = new BigUint64Array(2 * degree);
-    for (let i = 0; i < count; i++) both[i * header.dimension] = kept[i];
+    for (let i = 0; i < count; i++) both[i * stride] = kept[i];
     both.set(kept.subarray(count), degree);
-    const phase = decrypt(both);
-    for (let i = 0; i < count; i++) logits[first + i] = phase[i * header.dimension];
+    const phase = decryptPolynomial(runtime, decryptor, both);
+    for (let i = 0; i < count; i++) logits[first + i] = phase[i * stride];
     first += count;
+    yield;
   }
   return logits;
+}
+
+function finish<T>(steps: Steps<T>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
+  }
 }
 
 function checkVector(vector: SparseVector, dimension: number, at: number): void {

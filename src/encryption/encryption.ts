@@ -5,7 +5,15 @@
  * caller the logit and nothing else of w. Layouts and bytes: FORMAT.md. Who learns what: THREATS.md.
  */
 import type { RandomSource } from '../random.ts';
-import { createKeys, decryptReply, encryptRequest, type SparseVector } from './caller.ts';
+import {
+  createKeys,
+  decryptReply,
+  decryptSteps,
+  encryptRequest,
+  encryptSteps,
+  type SparseVector,
+  type Steps,
+} from './caller.ts';
 import { checkPublicKey } from './preamble.ts';
 import type { Preset, PresetName } from './presets.ts';
 import { openScorer, type Scorer } from './scorer.ts';
@@ -13,7 +21,7 @@ import { attempt, Scope, sealRuntime } from './seal.ts';
 import { keyIdOf, type SecretKey } from './secretKey.ts';
 import type { FrameHeader } from './wire.ts';
 
-export type { SparseVector } from './caller.ts';
+export type { SparseVector, Steps } from './caller.ts';
 export type { LinearModel } from './model.ts';
 export {
   floodMarginBits,
@@ -43,8 +51,12 @@ export interface Encryption {
   createKeys(): SecretKey;
   /** A request frame; see `encryptRequest` in caller.ts. */
   encryptRequest(key: SecretKey, header: FrameHeader, vectors: readonly SparseVector[]): Uint8Array;
+  /** The same one ciphertext a step. */
+  encryptSteps(key: SecretKey, header: FrameHeader, vectors: readonly SparseVector[]): Steps<Uint8Array>;
   /** Raw logits, one a transaction: never to be sent anywhere (IND-CPA-D, THREATS.md). */
   decryptReply(key: SecretKey, sent: FrameHeader, reply: Uint8Array): Float64Array;
+  /** The same one ciphertext a step. */
+  decryptSteps(key: SecretKey, sent: FrameHeader, reply: Uint8Array): Steps<Float64Array>;
   /** @param random source of the flood; it must be cryptographic outside tests */
   openScorer(random: RandomSource): Scorer;
 }
@@ -56,7 +68,9 @@ export async function openEncryption(name: PresetName): Promise<Encryption> {
     preset: runtime.preset,
     createKeys: () => createKeys(runtime),
     encryptRequest: (key, header, vectors) => encryptRequest(runtime, key, header, vectors),
+    encryptSteps: (key, header, vectors) => encryptSteps(runtime, key, header, vectors),
     decryptReply: (key, sent, reply) => decryptReply(runtime, key, sent, reply),
+    decryptSteps: (key, sent, reply) => decryptSteps(runtime, key, sent, reply),
     openScorer: (random) => openScorer(runtime, random),
   };
 }
