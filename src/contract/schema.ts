@@ -4,7 +4,7 @@
  * Strict: an unknown key is refused, so that two parties cannot read one document differently. Rules that relate
  * several fields are in rules.ts; JSON Schema cannot express them.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Bins of a numeric field that gives neither `bins` nor `edges`. */
 export const DEFAULT_BINS = 32;
