@@ -184,6 +184,7 @@ export type ClientErrorCode =
   | 'REPLY_MALFORMED'
   | 'KEY_FILE_MALFORMED'
   | 'PASSPHRASE_WRONG'
+  | 'OPTION_INVALID'
   | 'CANCELLED';
 export class ClientError extends VeilriskError {
   readonly code: ClientErrorCode;
@@ -206,6 +207,7 @@ export class ClientError extends VeilriskError {
 export type RequestErrorCode =
   | 'REQUEST_MALFORMED'
   | 'REQUEST_TOO_LARGE'
+  | 'REQUEST_TOO_SLOW'
   | 'MEDIA_TYPE_UNSUPPORTED'
   | 'TRANSACTION_INVALID'
   | 'UNAUTHENTICATED'

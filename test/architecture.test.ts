@@ -9,13 +9,14 @@ import { describe, expect, test } from '@jest/globals';
 const root = resolve(import.meta.dirname, '..');
 
 const PURE = ['contract', 'privacy', 'learning', 'encryption', 'audit', 'simulator'];
-const SHELL = ['errors', 'config', 'log', 'random', 'canonical'];
+const SHELL = ['errors', 'config', 'log', 'random', 'canonical', 'fairShare'];
 
 /** Room -> rooms it may import, itself left out. `federated/x` are the rooms of the aggregator and the wire. */
 const ARROWS: Record<string, readonly string[]> = {
   errors: [],
   canonical: [],
   random: [],
+  fairShare: [],
   log: [],
   config: ['errors'],
   contract: ['errors', 'canonical'],
@@ -44,7 +45,7 @@ const ARROWS: Record<string, readonly string[]> = {
     'federated/secagg',
     'federated/provision',
   ],
-  api: ['operations', 'errors'],
+  api: ['operations', 'errors', 'fairShare'],
   commands: ['operations', 'errors', 'client', 'config'],
   'federated/protocol': ['errors', 'random', 'canonical'],
   'federated/provision': ['errors', 'federated/protocol'],
@@ -76,6 +77,7 @@ const OWNERS: Record<string, readonly string[]> = {
   'onnxruntime-node': ['inference'],
   express: ['api'],
   helmet: ['api'],
+  cors: ['api'],
   '@connectrpc/connect-node': ['federated/aggregator', 'federated/protocol', 'participant'],
   piscina: ['workers'],
   'shamir-secret-sharing': ['federated/secagg'],

@@ -6,7 +6,9 @@
 import { randomUUID } from 'node:crypto';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { RequestError } from '../errors.ts';
+import type { Caller } from '../operations/authentication.ts';
 import type { NodeContext } from '../operations/context.ts';
+import { callerOf } from './authenticate.ts';
 import type { BodyRoom } from './bodyRoom.ts';
 
 /** An incoming id is kept only in this form, so that it cannot break a log line or grow an audit entry. */
@@ -60,30 +62,74 @@ export function readBody(types: readonly string[], limitBytes: number): RequestH
 }
 
 /**
- * As `readBody`, for bodies that are large: the limit is asked for each request, which may refuse it before a byte of
- * its body is read, and the body counts in `room` from then until `answer` has settled, even when its sender is gone.
+ * As `readBody`, for bodies that are large, behind `requireScope`: the limit is asked for each request, which may refuse
+ * it before a byte of its body is read, and the body counts in `room` for its caller from then until `answer` has
+ * settled, even when its sender is gone. `answer` gets a signal that tells when the sender is.
  */
 export function answerLarge(options: {
   types: readonly string[];
   room: BodyRoom;
-  limitBytes: () => Promise<number>;
-  answer: (request: Request, response: Response) => Promise<void>;
+  limitBytes: (caller: Caller) => Promise<number>;
+  answer: (request: Request, response: Response, gone: AbortSignal) => Promise<void>;
 }): RequestHandler {
   const { types, room, limitBytes, answer } = options;
   return async (request, response) => {
     refuseOtherTypes(request, types);
-    const limit = await limitBytes();
-    const leave = room.enter(announcedBytes(request, limit));
+    const caller = callerOf(response);
+    const limit = await limitBytes(caller);
+    const bytes = announcedBytes(request, limit);
+    const leave = room.enter(caller.owner, bytes);
+    const gone = new AbortController();
+    response.once('close', () => gone.abort(left()));
     try {
-      const read = rawReader(limit);
-      await new Promise<void>((done, fail) => read(request, response, (error) => (error ? fail(error) : done())));
-      await answer(request, response);
+      await readInTime(request, response, limit, bytes);
+      gone.signal.throwIfAborted();
+      await answer(request, response, gone.signal);
     } finally {
       // The reply may wait long for its reader; the body does not.
       request.body = undefined;
       leave();
     }
   };
+}
+
+const left = () => new RequestError('REQUEST_MALFORMED', 'The caller left before its request was worked on.');
+
+/** Least pace of a large body, in bytes a second, after a grace for slow starts and small bodies. */
+const LEAST_PACE = 64 * 1024;
+const PACE_GRACE_MS = 5_000;
+/** A body must also come at the pace that would bring all of it in this time. */
+const BODY_TIME_MS = 60_000;
+const PACE_LOOK_MS = 500;
+
+/**
+ * Reads the body, as long as it comes at its pace on average: room is held by who uses it.
+ * @param bytes that the body holds in the room
+ * @throws RequestError REQUEST_TOO_SLOW
+ */
+async function readInTime(request: Request, response: Response, limit: number, bytes: number): Promise<void> {
+  const bytesBefore = request.socket.bytesRead;
+  const start = performance.now();
+  const pace = Math.max(LEAST_PACE / 1000, bytes / BODY_TIME_MS);
+  let looks: NodeJS.Timeout | undefined;
+  try {
+    await new Promise<void>((done, fail) => {
+      rawReader(limit)(request, response, (error) => (error ? fail(error) : done()));
+      looks = setInterval(() => {
+        const due = (performance.now() - start - PACE_GRACE_MS) * pace;
+        if (request.socket.bytesRead - bytesBefore < due) fail(tooSlow(pace));
+      }, PACE_LOOK_MS);
+    });
+  } finally {
+    clearInterval(looks);
+  }
+}
+
+function tooSlow(pace: number): RequestError {
+  return new RequestError('REQUEST_TOO_SLOW', 'The body comes too slowly for the room that it takes.', {
+    where: 'body',
+    fix: `Send at least ${Math.ceil(pace)} KB a second, or fewer transactions in a request.`,
+  });
 }
 
 const rawReader = (limit: number) => express.raw({ type: () => true, limit, inflate: false });

@@ -42,6 +42,8 @@ export function problemKind(code: ErrorCode): ProblemKind {
       return callers(404, 'There is nothing at this address');
     case 'METHOD_NOT_ALLOWED':
       return callers(405, 'This address does not take this method');
+    case 'REQUEST_TOO_SLOW':
+      return callers(408, 'The request body comes too slowly');
     case 'REQUEST_TOO_LARGE':
       return callers(413, 'The request body is too large');
     case 'MEDIA_TYPE_UNSUPPORTED':
@@ -159,6 +161,7 @@ export function problemKind(code: ErrorCode): ProblemKind {
     case 'REPLY_MALFORMED':
     case 'KEY_FILE_MALFORMED':
     case 'PASSPHRASE_WRONG':
+    case 'OPTION_INVALID':
     case 'CANCELLED':
       return nodes('Another service refused');
     case 'CONFIGURATION':

@@ -13,12 +13,16 @@ export function encryptionPool(context: NodeContext): EncryptionPool {
 
 /**
  * The HE pool while it takes another job: asked before a body is read for it, because reading costs more than refusing.
+ * @param owner the caller, whose share of the queue may be full while others have room
  * @throws RequestError NOT_READY where none was opened; EncryptionError POOL_FULL
  */
-export function roomyPool(context: NodeContext): EncryptionPool {
+export function roomyPool(context: NodeContext, owner?: string): EncryptionPool {
   const pool = encryptionPool(context);
-  if (pool.ready()) return pool;
-  throw new EncryptionError('POOL_FULL', 'The node takes no encrypted request at this moment.', {
+  if (pool.ready(owner)) return pool;
+  const what = pool.ready()
+    ? 'Your encrypted requests hold the share of the queue that one caller may have.'
+    : 'The node takes no encrypted request at this moment.';
+  throw new EncryptionError('POOL_FULL', what, {
     where: 'encryption pool',
     fix: 'Try again after the time in Retry-After.',
   });
