@@ -3,7 +3,7 @@
  *
  * Per reply, in this order (encryption.md, section 4): product with the weights, zero or not; a fresh encryption of
  * zero under the caller's public key, used once; the intercept and the flood in coefficient form; rescaling; out of
- * NTT form; in the row layout the cut, which keeps one coefficient of c0 a transaction.
+ * NTT form; the cut, which keeps one coefficient of c0 a transaction, in both layouts.
  * Row weights are the polynomial w_0 - sum_j w_j X^(N-j), so that coefficient i*d of the product is the score of
  * transaction i (Huang et al., "Cheetah", section 3.1). Column weights are constants.
  * Limit: the flood covers the error of honestly encrypted requests; THREATS.md says what a dishonest one may learn.
@@ -26,7 +26,7 @@ import {
   type SealRuntime,
 } from './seal.ts';
 import { bytesOf } from './sealBytes.ts';
-import { type FrameHeader, readFrame, rowCounts, writeFrame } from './wire.ts';
+import { type FrameHeader, readFrame, resultStride, rowCounts, writeFrame } from './wire.ts';
 import { openZeroPool, type ZeroPool } from './zeroPool.ts';
 
 export interface Scorer {
@@ -101,18 +101,12 @@ function scoreRow(
   upload: Uint8Array,
   count: number,
 ): Uint8Array {
-  const { degree } = runtime.preset;
   using scope = new Scope();
   const product = scope.own(new runtime.seal.Ciphertext());
   attempt('CIPHERTEXT_MALFORMED', 'ciphertext', () => product.loadFromArray(runtime.context, upload));
   runtime.evaluator.multiplyPlainInplace(product, weights);
   runtime.evaluator.addInplace(product, scope.own(zeros.take(header.keyId)));
-  const kept = Array.from({ length: count }, (_, i) => i * header.dimension);
-  const both = finish(runtime, random, product, model.intercept, kept);
-  const out = new BigUint64Array(count + degree);
-  for (let i = 0; i < count; i++) out[i] = both[kept[i]];
-  out.set(both.subarray(degree), count);
-  return bytesOf(out);
+  return finish(runtime, random, product, model.intercept, count, resultStride(header));
 }
 
 function scoreColumns(
@@ -133,27 +127,31 @@ function scoreColumns(
     runtime.evaluator.multiplyPlainInplace(term, weight);
     runtime.evaluator.addInplace(sum, term);
   }
-  const all = Array.from({ length: runtime.preset.degree }, (_, i) => i);
-  return bytesOf(finish(runtime, random, sum, model.intercept, all));
+  return finish(runtime, random, sum, model.intercept, header.transactions, resultStride(header));
 }
 
 /**
- * Adds intercept and flood to the coefficients that will be readable, rescales and leaves NTT form.
+ * Adds intercept and flood to the coefficients of the results, rescales, leaves NTT form and cuts. A coefficient that is
+ * no result of a counted transaction never leaves, so a request cannot hold more transactions than it says.
  *
- * @param readable every coefficient of c0 that the reply will carry
- * @returns c0 and c1, N residues each
+ * @param count results, at the coefficients 0, stride, 2 * stride, ...
+ * @returns a reply part: the results' coefficients of c0, then all of c1
  */
 function finish(
   runtime: SealRuntime,
   random: RandomSource,
   product: Ciphertext,
   intercept: number,
-  readable: readonly number[],
-): BigUint64Array {
+  count: number,
+  stride: number,
+): Uint8Array {
   const { preset, evaluator } = runtime;
   using scope = new Scope();
   const constant = scaled(intercept, productBits(preset));
-  const mask = readable.map((at) => [at, constant + discreteGaussianPowerOfTwo(preset.floodBits, random)] as const);
+  const mask = Array.from(
+    { length: count },
+    (_, i) => [i * stride, constant + discreteGaussianPowerOfTwo(preset.floodBits, random)] as const,
+  );
   const both = new BigUint64Array(4 * preset.degree);
   both.set(polynomialOf(preset.degree, preset.primes.slice(0, 2), mask));
   const flood = scope.own(loadCiphertext(runtime, productShape(preset), both, false));
@@ -161,7 +159,11 @@ function finish(
   evaluator.addInplace(product, flood);
   evaluator.rescaleToNextInplace(product);
   evaluator.cipherTransformFromNttInplace(product);
-  return ciphertextResidues(runtime, product);
+  const residues = ciphertextResidues(runtime, product);
+  const part = new BigUint64Array(count + preset.degree);
+  for (let i = 0; i < count; i++) part[i] = residues[i * stride];
+  part.set(residues.subarray(preset.degree), count);
+  return bytesOf(part);
 }
 
 /** The hash alone is not trusted to name the weights: a stale score would look like a right one. */

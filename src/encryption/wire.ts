@@ -144,7 +144,17 @@ export function rowCounts(header: Pick<FrameHeader, 'preset' | 'transactions' | 
   return Array.from({ length: full }, (_, i) => Math.min(capacity, header.transactions - i * capacity));
 }
 
-/** A row reply keeps one coefficient a transaction and all of c1; a column reply keeps both polynomials. */
+/** Results in each part of a reply. */
+export function replyCounts(header: Pick<FrameHeader, 'preset' | 'layout' | 'transactions' | 'dimension'>): number[] {
+  return header.layout === 'column' ? [header.transactions] : rowCounts(header);
+}
+
+/** The coefficient of a part that holds its i-th result is i times this. */
+export function resultStride(header: Pick<FrameHeader, 'layout' | 'dimension'>): number {
+  return header.layout === 'column' ? 1 : header.dimension;
+}
+
+/** A reply part keeps one coefficient of c0 a transaction and all of c1: what is not counted is not sent. */
 function partLengths(
   kind: FrameKind,
   header: Pick<FrameHeader, 'preset' | 'layout' | 'transactions' | 'dimension'>,
@@ -154,8 +164,7 @@ function partLengths(
     const count = header.layout === 'row' ? rowCounts(header).length : header.dimension;
     return Array.from({ length: count }, () => seededBytes(uploadShape(preset)));
   }
-  if (header.layout === 'column') return [16 * preset.degree];
-  return rowCounts(header).map((count) => 8 * (count + preset.degree));
+  return replyCounts(header).map((count) => 8 * (count + preset.degree));
 }
 
 function frameBytes(lengths: readonly number[]): number {

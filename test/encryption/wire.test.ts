@@ -55,7 +55,7 @@ const GOLDEN_REPLY = [
   '01'.repeat(32), // key id
   '02'.repeat(32), // contract hash
   '03'.repeat(32), // model hash
-  '00000100', // 65,536 bytes: c0 and c1, 4,096 residues each
+  '60800000', // 32,864 bytes: 12 residues of c0, 4,096 of c1
 ].join('');
 
 const hexOf = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -78,7 +78,7 @@ describe('golden bytes', () => {
 
   test('reply', () => {
     const column = { ...header, layout: 'column' } as const;
-    const bytes = writeFrame('reply', column, [new Uint8Array(65_536)]);
+    const bytes = writeFrame('reply', column, [new Uint8Array(32_864)]);
     expect(hexOf(bytes.subarray(0, 124))).toBe(GOLDEN_REPLY);
     expect(readFrame('reply', bytes).header).toEqual(column);
   });
