@@ -101,7 +101,9 @@ function sendProblem(response: Response, error: VeilriskError, requestId: string
       presented ? 'Bearer realm="veilrisk", error="invalid_token"' : 'Bearer realm="veilrisk"',
     );
   }
-  if (problem.status === 403) response.set('WWW-Authenticate', 'Bearer realm="veilrisk", error="insufficient_scope"');
+  // Of what the API key may do (RFC 6750 section 3.1); a revoked encryption key is refused with 403 too.
+  if (problem.code === 'FORBIDDEN')
+    response.set('WWW-Authenticate', 'Bearer realm="veilrisk", error="insufficient_scope"');
   // A refused body may still be on its way: reading up to 64 MB only to throw it away is work an attacker would like.
   if (!response.req.complete) response.set('Connection', 'close');
   response.status(problem.status).type(PROBLEM_MEDIA_TYPE).send(JSON.stringify(problem));

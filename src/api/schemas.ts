@@ -69,14 +69,50 @@ export const scoreReply = z
   })
   .meta({ id: 'ScoreReply' });
 
-export const keyReply = z
+export const KEY_DAYS_HEADER = 'Veilrisk-Key-Days';
+export const GRACE_HEADER = 'Veilrisk-Grace-Hours';
+
+export const keyState = z
   .object({
     keyId: HASH.meta({ description: 'SHA-256 of the public key bytes.' }),
     preset: z.enum(['standard', 'conservative']),
     createdAt: z.iso.datetime(),
-    audit: auditReceipt,
+    expiresAt: z.iso.datetime().nullable().meta({
+      description: 'Not usable from this time on. Null for a key of before keys expired: usable until it is ended.',
+    }),
+    revokedAt: z.iso.datetime().nullable(),
+    replacedBy: HASH.nullable().meta({ description: 'Key id that a rotation put in its place.' }),
+    standing: z.enum(['usable', 'expired', 'revoked']),
   })
-  .meta({ id: 'KeyReply' });
+  .meta({ id: 'KeyState' });
+
+export const keyReply = keyState.extend({ audit: auditReceipt }).meta({ id: 'KeyReply' });
+
+export const keysReply = z
+  .object({ keys: z.array(keyState) })
+  .meta({ id: 'KeysReply', description: "The caller's keys, newest first, at most 1,000." });
+
+export const rotationReply = z
+  .object({ key: keyReply, replaced: keyState })
+  .meta({ id: 'RotationReply', description: 'The new key, and the old one with its new end.' });
+
+export const usageReply = z
+  .object({
+    usage: z.array(
+      z.object({
+        model: z.object({ hash: HASH, status: z.enum(['champion', 'retired', 'kept']) }),
+        vectors: z.int().min(0).meta({ description: 'Distinct vectors that were scored under the model.' }),
+        limit: z.int().min(0),
+        left: z.int().min(0),
+      }),
+    ),
+  })
+  .meta({
+    id: 'UsageReply',
+    description:
+      'What was counted of the owner of the API key, champion first. In the clear a vector counts once, whatever it is ' +
+      'asked again; an encrypted request counts all its transactions once, and the same bytes again count nothing.',
+  });
 
 const measure = z.object({ estimate: z.number(), low: z.number(), high: z.number() }).nullable().meta({
   id: 'Measure',

@@ -6,7 +6,7 @@
  */
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import express from 'express';
+import express, { type RequestHandler } from 'express';
 import helmet from 'helmet';
 import { RequestError } from '../errors.ts';
 import { openApiKeyAuthenticator } from '../operations/apiKeys.ts';
@@ -15,13 +15,15 @@ import type { NodeContext } from '../operations/context.ts';
 import { requireScope } from './authenticate.ts';
 import { openBodyRoom } from './bodyRoom.ts';
 import { openApiDocument } from './openapi.ts';
+import { openOrigins } from './origins.ts';
 import { onlyMethods, problemHandler, unknownRoute } from './problem.ts';
 import { identifyRequests, logRequests, readBody } from './requests.ts';
 import { getHealth, getReadiness } from './routes/health.ts';
-import { postKey } from './routes/keys.ts';
+import { deleteKey, getKeys, postKey, postRotation } from './routes/keys.ts';
 import { BODIES_LIMIT_BYTES, SCORE_LIMIT_BYTES } from './routes/limits.ts';
 import { getModels } from './routes/models.ts';
 import { postEncryptedScores, postScore } from './routes/scores.ts';
+import { getUsage } from './routes/usage.ts';
 
 export interface ServeOptions {
   host: string;
@@ -49,41 +51,60 @@ export function createApi(context: NodeContext): express.Express {
 
 function apiWith(context: NodeContext, authenticator: Authenticator): express.Express {
   const app = express();
-  const room = openBodyRoom(BODIES_LIMIT_BYTES);
+  const origins = openOrigins(context.limits.origins);
   app.set('etag', false);
   app.set('query parser', false);
   app.set('case sensitive routing', true);
   app.set('strict routing', true);
   app.use(identifyRequests(), logRequests(context));
   app.use(helmet({ contentSecurityPolicy: { directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } } }));
+  app.use(origins.share);
   app.use((_request, response, next) => {
     response.set('Cache-Control', 'no-store');
     next();
   });
-
-  app
-    .route('/v1/scores')
-    .post(requireScope(authenticator, 'score'), readBody(['application/json'], SCORE_LIMIT_BYTES), postScore(context))
-    .all(onlyMethods('POST'));
-  app
-    .route('/v1/scores/encrypted')
-    .post(requireScope(authenticator, 'score'), postEncryptedScores(context, room))
-    .all(onlyMethods('POST'));
-  app.route('/v1/keys').post(requireScope(authenticator, 'keys'), postKey(context, room)).all(onlyMethods('POST'));
-  app.route('/v1/models').get(requireScope(authenticator, 'models'), getModels(context)).all(onlyMethods('GET, HEAD'));
-  app.route('/healthz').get(getHealth).all(onlyMethods('GET, HEAD'));
-  app.route('/readyz').get(getReadiness(context)).all(onlyMethods('GET, HEAD'));
-  const document = openApiDocument();
-  app
-    .route('/openapi.json')
-    .get((_request, response) => {
-      response.json(document);
-    })
-    .all(onlyMethods('GET, HEAD'));
-
+  for (const [path, methods] of Object.entries(routesOf(context, authenticator))) {
+    const allow = allowed(methods);
+    const route = app.route(path).options(origins.preflight(allow));
+    if (methods.get !== undefined) route.get(...methods.get);
+    if (methods.post !== undefined) route.post(...methods.post);
+    if (methods.delete !== undefined) route.delete(...methods.delete);
+    route.all(onlyMethods(allow));
+  }
   app.use(unknownRoute);
   app.use(problemHandler(context));
   return app;
+}
+
+type Methods = Partial<Record<'get' | 'post' | 'delete', RequestHandler[]>>;
+
+/** Path -> method -> its handlers in order. Whoever calls is known before anything of a body is read. */
+function routesOf(context: NodeContext, authenticator: Authenticator): Record<string, Methods> {
+  const room = openBodyRoom(BODIES_LIMIT_BYTES);
+  const score = requireScope(authenticator, 'score');
+  const keys = requireScope(authenticator, 'keys');
+  const document = openApiDocument(context.limits);
+  const getDocument: RequestHandler = (_request, response) => {
+    response.json(document);
+  };
+  return {
+    '/v1/scores': { post: [score, readBody(['application/json'], SCORE_LIMIT_BYTES), postScore(context)] },
+    '/v1/scores/encrypted': { post: [score, postEncryptedScores(context, room)] },
+    '/v1/usage': { get: [score, getUsage(context)] },
+    '/v1/keys': { get: [keys, getKeys(context)], post: [keys, postKey(context, room)] },
+    '/v1/keys/:keyId': { delete: [keys, deleteKey(context)] },
+    '/v1/keys/:keyId/rotation': { post: [keys, postRotation(context, room)] },
+    '/v1/models': { get: [requireScope(authenticator, 'models'), getModels(context)] },
+    '/healthz': { get: [getHealth] },
+    '/readyz': { get: [getReadiness(context)] },
+    '/openapi.json': { get: [getDocument] },
+  };
+}
+
+/** For `Allow` (RFC 9110 section 10.2.1); GET answers HEAD as well. */
+function allowed(methods: Methods): string {
+  const names = Object.keys(methods).map((method) => (method === 'get' ? 'GET, HEAD' : method.toUpperCase()));
+  return names.join(', ');
 }
 
 export async function serveApi(context: NodeContext, options: ServeOptions): Promise<RunningApi> {

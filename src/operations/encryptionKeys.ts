@@ -58,6 +58,8 @@ export interface Registration {
   publicKey: Uint8Array;
   /** Days it is usable, 1 to `limits.keyDays`; the most without. */
   days?: number | undefined;
+  /** Aborted when nobody waits for the answer any more: then a key that waits for a thread is left. */
+  signal?: AbortSignal;
 }
 
 export interface Rotation extends Registration {
@@ -76,10 +78,10 @@ export interface Rotation extends Registration {
  */
 export async function registerEncryptionKey(
   context: NodeContext,
-  { caller, requestId, publicKey, days }: Registration,
+  { caller, requestId, publicKey, days, signal }: Registration,
 ): Promise<AuditedEncryptionKey & { created: boolean }> {
-  const { keyId, preset } = await encryptionPool(context).inspectPublicKey(publicKey);
   const { owner } = caller;
+  const { keyId, preset } = await inspect(context, { owner, publicKey, signal });
   return context.store.transaction(async (tx) => {
     await tx.encryptionKeys.lock(owner);
     const now = context.clock();
@@ -123,10 +125,10 @@ export async function listEncryptionKeys(context: NodeContext, owner: string | n
  */
 export async function rotateEncryptionKey(
   context: NodeContext,
-  { caller, requestId, keyId, publicKey, days, graceHours = DEFAULT_GRACE_HOURS }: Rotation,
+  { caller, requestId, keyId, publicKey, days, signal, graceHours = DEFAULT_GRACE_HOURS }: Rotation,
 ): Promise<{ created: boolean; key: AuditedEncryptionKey; replaced: ListedEncryptionKey }> {
-  const next = await encryptionPool(context).inspectPublicKey(publicKey);
   const { owner } = caller;
+  const next = await inspect(context, { owner, publicKey, signal });
   return context.store.transaction(async (tx) => {
     await tx.encryptionKeys.lock(owner);
     const now = context.clock();
@@ -222,6 +224,13 @@ function listed(key: EncryptionKeyState, now: Date): ListedEncryptionKey {
     replacedBy: key.replacedBy,
     standing: standingOf(key, now),
   };
+}
+
+function inspect(
+  context: NodeContext,
+  { owner, publicKey, signal }: { owner: string; publicKey: Uint8Array; signal: AbortSignal | undefined },
+): Promise<{ keyId: string; preset: PresetName }> {
+  return encryptionPool(context).inspectPublicKey(publicKey, { owner, ...(signal !== undefined && { signal }) });
 }
 
 const actorOf = (caller: Caller): string => `api-key:${caller.keyPrefix}`;

@@ -110,7 +110,8 @@ describe('the HTTP surface', () => {
     }
     for (const [path, allow] of [
       ['/v1/scores', 'POST'],
-      ['/v1/keys', 'POST'],
+      ['/v1/keys', 'GET, HEAD, POST'],
+      ['/v1/usage', 'GET, HEAD'],
       ['/v1/scores/encrypted', 'POST'],
       ['/v1/models', 'GET, HEAD'],
       ['/healthz', 'GET, HEAD'],

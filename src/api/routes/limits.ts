@@ -12,5 +12,8 @@ export const BODIES_LIMIT_BYTES = 256 * 1024 * 1024;
 /** A public key of the conservative preset is below 1 MB even without seed compression. */
 export const PUBLIC_KEY_LIMIT_BYTES = 2 * 1024 * 1024;
 
-const ENCRYPTED_MEDIA_TYPE = 'application/vnd.veilrisk.encrypted-scores';
-export const BINARY_TYPES = ['application/octet-stream', ENCRYPTED_MEDIA_TYPE] as const;
+export const ENCRYPTED_MEDIA_TYPE = 'application/vnd.veilrisk.encrypted-scores';
+export const PUBLIC_KEY_MEDIA_TYPE = 'application/vnd.veilrisk.public-key';
+const ANY_BYTES = 'application/octet-stream';
+export const BINARY_TYPES = [ANY_BYTES, ENCRYPTED_MEDIA_TYPE] as const;
+export const PUBLIC_KEY_TYPES = [ANY_BYTES, PUBLIC_KEY_MEDIA_TYPE] as const;
