@@ -10,7 +10,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { RequestError } from '../errors.ts';
 import type { NodeContext } from './context.ts';
-import { openRefusalLog, type Refusal, type RefusalReason } from './refusals.ts';
+import { type Refusal, type RefusalReason, refusalLogOf } from './refusals.ts';
 
 export const SCOPES = ['score', 'keys', 'models'] as const;
 export type Scope = (typeof SCOPES)[number];
@@ -88,7 +88,7 @@ export function openAuthenticator(
   findKey: (prefix: string) => Promise<RegisteredKey | null>,
 ): Authenticator {
   const cache = cacheOf(context.store);
-  const refusals = openRefusalLog(context);
+  const refusals = refusalLogOf(context);
 
   async function lookUp(prefix: string): Promise<RegisteredKey | null> {
     const nowMs = context.clock().getTime();

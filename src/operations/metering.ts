@@ -22,6 +22,7 @@ import type { Allowance, MeterDraft, MeterOwner } from '../store/meters.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
 import { champion } from './models.ts';
+import { type Refusal, refusalLogOf } from './refusals.ts';
 
 /**
  * How often one encrypted request is answered. Enough for every retry; the flood's worth against averaging over so many
@@ -92,6 +93,39 @@ export function encryptedDraft(
 ): MeterDraft {
   const tag = requestTag(request);
   return { ...meterOf(context, caller, modelHash), tag, vectors: transactions, mostAnswers: MOST_ANSWERS };
+}
+
+/**
+ * Refuses early what cannot be answered, so that no work is done for it. The count that holds is made with the audit
+ * entry.
+ * @throws RequestError VECTOR_LIMIT, REQUEST_REPLAYED, as `auditedRefusals` does
+ */
+export function checkAllowance(
+  context: NodeContext,
+  asker: { caller: Caller; requestId: string },
+  draft: MeterDraft,
+): Promise<unknown> {
+  return auditedRefusals(context, asker, context.store.meters.check(draft));
+}
+
+/** Passes an answer on; a refusal by a meter is first in the audit log, bounded as every refusal is (refusals.ts). */
+export async function auditedRefusals<T>(
+  context: NodeContext,
+  { caller, requestId }: { caller: Caller; requestId: string },
+  answer: Promise<T>,
+): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    const kind = error instanceof RequestError ? meterRefusal(error.code) : null;
+    if (kind !== null) await refusalLogOf(context).record({ ...kind, keyPrefix: caller.keyPrefix }, requestId);
+    throw error;
+  }
+}
+
+function meterRefusal(code: RequestError['code']): Pick<Refusal, 'code' | 'why'> | null {
+  if (code === 'VECTOR_LIMIT') return { code, why: 'vectors' };
+  return code === 'REQUEST_REPLAYED' ? { code, why: 'answers' } : null;
 }
 
 export function allowance({ counted, limit }: Allowance): VectorAllowance {

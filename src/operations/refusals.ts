@@ -5,7 +5,8 @@
  * `WINDOW_MS` are only counted; one entry with the count follows when the window closes or the process stops. A kind is
  * (code, why, key prefix), and a prefix is used only when the registry knows it, because a caller can invent any other.
  * So an attacker without a key writes at most two entries a minute and kind, of which there are as many as reasons plus
- * known prefixes, while one wrong call still shows at once, and the sum of the counts is what was refused.
+ * known prefixes, while one wrong call still shows at once, and the sum of the counts is what was refused. A caller at its
+ * limit of scored vectors is refused in the same way (metering.ts).
  * Limit: `kill -9` loses the counts, not the first entries, of the windows then open.
  */
 import type { NodeContext } from './context.ts';
@@ -13,10 +14,19 @@ import type { NodeContext } from './context.ts';
 const WINDOW_MS = 60_000;
 
 /** Why a call was refused; a closed set, since it bounds the number of audit entries. */
-export type RefusalReason = 'missing' | 'malformed' | 'unknown' | 'wrong-secret' | 'revoked' | 'expired' | 'scope';
+export type RefusalReason =
+  | 'missing'
+  | 'malformed'
+  | 'unknown'
+  | 'wrong-secret'
+  | 'revoked'
+  | 'expired'
+  | 'scope'
+  | 'vectors'
+  | 'answers';
 
 export interface Refusal {
-  code: 'UNAUTHENTICATED' | 'FORBIDDEN';
+  code: 'UNAUTHENTICATED' | 'FORBIDDEN' | 'VECTOR_LIMIT' | 'REQUEST_REPLAYED';
   why: RefusalReason;
   /** Prefix of a key that the registry knows; null otherwise. */
   keyPrefix: string | null;
@@ -25,8 +35,18 @@ export interface Refusal {
 export interface RefusalLog {
   /** Resolves when the refusal is durable or counted in an open window. */
   record(refusal: Refusal, requestId: string): Promise<void>;
-  /** Writes what was counted and stops the timers. */
+  /** Writes what was counted and stops the timers; a refusal after that opens a new window. */
   close(): Promise<void>;
+}
+
+// Safe: one log per store, so that whoever closes it has written the counts of every operation that refuses.
+const logs = new WeakMap<object, RefusalLog>();
+
+/** The log of refusals of a node. */
+export function refusalLogOf(context: Pick<NodeContext, 'store' | 'log' | 'clock'>): RefusalLog {
+  const log = logs.get(context.store) ?? openRefusalLog(context);
+  logs.set(context.store, log);
+  return log;
 }
 
 interface Window {

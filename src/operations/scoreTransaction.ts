@@ -3,16 +3,19 @@
  *
  * The decision, its idempotency row, its audit entry and the erasable openings of the entry's commitments commit
  * together, and the reply is given after that. The entry holds no personal value: it commits to the transaction and to
- * the result (audit/FORMAT.md), and says in the clear only outcome, reason codes, model and policy.
+ * the result (audit/FORMAT.md), and says in the clear only outcome, reason codes, model and policy. What the answer
+ * counts on the caller's meter (metering.ts) commits with it too.
  */
 
 import { bytesToHex } from '../audit/bytes.ts';
 import { binRecord } from '../contract/contract.ts';
 import { ContractError } from '../errors.ts';
 import { logitOf, probabilityOf, reasonsFor, riskScore, type ScoreReason } from '../learning/scorecard.ts';
+import type { DecisionDraft } from '../store/decisions.ts';
 import type { Caller } from './authentication.ts';
 import { bodyHash } from './bodyHash.ts';
 import type { NodeContext } from './context.ts';
+import { allowance, auditedRefusals, clearDraft, meterOf, type VectorAllowance } from './metering.ts';
 import { champion, type LoadedModel } from './models.ts';
 import { committed, opening } from './openings.ts';
 import { type Decision, decide, policyHash } from './policy.ts';
@@ -40,34 +43,44 @@ interface Verdict {
   policy: { version: number; hash: string };
 }
 
+type Bins = ReturnType<typeof binRecord>['bins'];
+
 export interface ScoreReply extends Verdict {
   audit: { index: number; leafHash: string };
+}
+
+/** An answered request. */
+export interface ScoredTransaction {
+  reply: ScoreReply;
+  /** The reply is the stored one of an earlier request with the same key and body; it counted nothing. */
+  replayed: boolean;
+  /** Of the caller under the champion, after this answer. */
+  allowance: VectorAllowance;
 }
 
 const REASONS = 4;
 
 /**
- * @returns the reply and whether it is the stored one of an earlier request with the same key and body
- * @throws ContractError RECORD_INVALID with one issue a wrong field; StoreError IDEMPOTENCY_CONFLICT; RequestError NO_MODEL
+ * @throws ContractError RECORD_INVALID with one issue a wrong field; StoreError IDEMPOTENCY_CONFLICT; RequestError
+ * NO_MODEL, VECTOR_LIMIT
  */
-export async function scoreTransaction(
-  context: NodeContext,
-  request: ScoreRequest,
-): Promise<{ reply: ScoreReply; replayed: boolean }> {
+export async function scoreTransaction(context: NodeContext, request: ScoreRequest): Promise<ScoredTransaction> {
   const { caller, requestId, transaction, id } = request;
   const named = request.idempotencyKey ?? id;
   const body = bodyHash(context.subjectKey, { transaction, ...(id !== undefined && { id }) });
   const model = await champion(context);
   const decisionId = newId(context);
+  const meter = meterOf(context, caller, model.hash);
   let verdict: Verdict;
+  let bins: Bins;
   try {
-    verdict = judge(context, model, transaction, id ?? decisionId);
+    ({ verdict, bins } = judge(context, model, transaction, id ?? decisionId));
   } catch (error) {
     // A repeated request gets its first reply even when the model, and with it the contract, changed in between.
     const earlier =
       named !== undefined && error instanceof ContractError ? await findEarlier(context, caller, named, body) : null;
     if (earlier === null) throw error;
-    return { reply: earlier, replayed: true };
+    return { reply: earlier, replayed: true, allowance: allowance(await context.store.meters.standing(meter)) };
   }
   const openings = {
     transaction: opening(context.random, transaction),
@@ -77,7 +90,7 @@ export async function scoreTransaction(
       reasons: verdict.reasons,
     }),
   };
-  const stored = await context.store.decisions.record({
+  const draft: DecisionDraft = {
     id: decisionId,
     apiKey: caller.keyPrefix,
     idempotencyKey: named ?? null,
@@ -99,8 +112,11 @@ export async function scoreTransaction(
       },
     },
     personal: Object.entries(openings).map(([name, each]) => ({ name, ...each, subject: null })),
-  });
-  return { reply: replyOf(stored), replayed: stored.replayed };
+  };
+  const counted = clearDraft(context, caller, model.hash, bins);
+  const stored = await auditedRefusals(context, request, context.store.decisions.record(draft, counted));
+  // Safe: a decision that is recorded with a meter tells where it stands.
+  return { reply: replyOf(stored), replayed: stored.replayed, allowance: allowance(stored.metered!) };
 }
 
 function judge(
@@ -108,12 +124,12 @@ function judge(
   model: LoadedModel,
   transaction: ScoreRequest['transaction'],
   id: string,
-): Verdict {
+): { verdict: Verdict; bins: Bins } {
   const { policy } = context;
   const { bins } = binRecord(model.contract, transaction);
   const logit = logitOf(model.scorecard, bins);
   const score = riskScore(model.scorecard, logit);
-  return {
+  const verdict: Verdict = {
     id,
     score,
     probability: probabilityOf(logit, model.scorecard.scaling.residualBound),
@@ -122,6 +138,7 @@ function judge(
     model: { hash: model.hash },
     policy: { version: policy.version, hash: policyHash(policy) },
   };
+  return { verdict, bins };
 }
 
 async function findEarlier(

@@ -4,6 +4,9 @@
  * While one group is being committed, further calls wait and become the next group, so the wait is at most one commit
  * and a lone call waits for nothing. Everything of a group is inserted with one statement a table, over plain `pg`:
  * through an ORM one row at a time this path is two orders of magnitude slower. A call resolves after COMMIT only.
+ *
+ * An answer that a meter counts is counted here, in the order of the calls and under the log's lock (meters.ts). A call
+ * over its limit fails alone; a repeated decision counts nothing.
  */
 import type pg from 'pg';
 import { bytesToHex } from '../audit/bytes.ts';
@@ -14,6 +17,7 @@ import { StoreError } from '../errors.ts';
 import type { LogKeeper } from '../journal/head.ts';
 import { type AuditPosition, Sequencer } from '../journal/sequencer.ts';
 import { type AnchorKeeper, needsAnchor } from './anchor.ts';
+import { type MeterDraft, type Metered, MeterGroup } from './meters.ts';
 import type { PersonalValue } from './personal.ts';
 
 export interface DecisionDraft {
@@ -38,15 +42,32 @@ export interface RecordedDecision extends AuditPosition {
   reply: string;
   /** True when an earlier request with the same key and body was answered before. */
   replayed: boolean;
+  /** Where the meter stands after this answer; null when it has none. */
+  metered: Metered | null;
+}
+
+export interface AppendedEntry extends AuditPosition {
+  /** Where the meter stands after this answer; null when it has none. */
+  metered: Metered | null;
 }
 
 interface Item {
   bytes: Uint8Array;
+  /** The entry when the meter has counted the same before. */
+  repeatedBytes: Uint8Array;
   decision: DecisionDraft | null;
+  meter: MeterDraft | null;
   /** The call resolves only when its checkpoint is kept outside the database as well. */
   anchored: boolean;
   done(result: RecordedDecision): void;
   fail(error: unknown): void;
+}
+
+/** An item that the log takes in. */
+interface Fresh {
+  item: Item;
+  bytes: Uint8Array;
+  metered: Metered | null;
 }
 
 interface StoredRow {
@@ -94,17 +115,29 @@ export class DecisionRecorder {
 
   /**
    * Stores a decision with its audit entry; resolves when both are durable.
+   * @param meter what the decision counts unless it is a repeated one
    * @throws StoreError IDEMPOTENCY_CONFLICT for the same key with another body; ALREADY_EXISTS for the same id;
-   *   DATABASE_UNAVAILABLE; AuditError AUDIT_ENTRY_INVALID.
+   *   DATABASE_UNAVAILABLE; AuditError AUDIT_ENTRY_INVALID; RequestError VECTOR_LIMIT, REQUEST_REPLAYED: nothing is written.
    */
-  async record(decision: DecisionDraft): Promise<RecordedDecision> {
-    return this.#enqueue(entryBytes(decision.entry, new Date()), decision, false);
+  async record(decision: DecisionDraft, meter: MeterDraft | null = null): Promise<RecordedDecision> {
+    const bytes = entryBytes(decision.entry, new Date());
+    return this.#enqueue({ bytes, repeatedBytes: bytes, decision, meter, anchored: false });
   }
 
-  /** Appends an entry that stands alone, e.g. a refusal; resolves when it is durable. */
-  async append(entry: EntryDraft): Promise<AuditPosition> {
-    const { index, leafHash } = await this.#enqueue(entryBytes(entry, new Date()), null, needsAnchor(entry));
-    return { index, leafHash };
+  /**
+   * Appends an entry that stands alone, e.g. a refusal; resolves when it is durable.
+   * @param meter what the answer counts that the entry records; the entry's details then gain `repeated`
+   * @throws as `record`, but nothing about keys
+   */
+  async append(entry: EntryDraft, meter: MeterDraft | null = null): Promise<AppendedEntry> {
+    const now = new Date();
+    // Both forms are made before the lock: which of them is true is known only under it.
+    const bytesIf = (repeated: boolean) => entryBytes({ ...entry, details: { ...entry.details, repeated } }, now);
+    const bytes = meter === null ? entryBytes(entry, now) : bytesIf(false);
+    const repeatedBytes = meter === null ? bytes : bytesIf(true);
+    const anchored = needsAnchor(entry);
+    const result = await this.#enqueue({ bytes, repeatedBytes, decision: null, meter, anchored });
+    return { index: result.index, leafHash: result.leafHash, metered: result.metered };
   }
 
   /** The stored answer of a key, or null: lets a repeated request skip its work. @throws StoreError IDEMPOTENCY_CONFLICT. */
@@ -112,7 +145,7 @@ export class DecisionRecorder {
     const { rows } = await mapped(
       this.#pool.query<StoredRow>({ ...FIND_STORED, values: [[apiKey], [idempotencyKey], []] }),
     );
-    return rows.length === 0 ? null : replay(rows[0], bodyHash);
+    return rows.length === 0 ? null : replay(rows[0], bodyHash, null);
   }
 
   /** Resolves when everything enqueued so far is durable or has failed. */
@@ -120,9 +153,9 @@ export class DecisionRecorder {
     while (this.#running !== null) await this.#running;
   }
 
-  #enqueue(bytes: Uint8Array, decision: DecisionDraft | null, anchored: boolean): Promise<RecordedDecision> {
+  #enqueue(item: Omit<Item, 'done' | 'fail'>): Promise<RecordedDecision> {
     return new Promise((done, fail) => {
-      this.#waiting.push({ bytes, decision, anchored, done, fail });
+      this.#waiting.push({ ...item, done, fail });
       this.#running ??= this.#run().finally(() => {
         this.#running = null;
       });
@@ -155,9 +188,14 @@ export class DecisionRecorder {
       await client.query('BEGIN');
       const sequencer = new Sequencer(client, this.#keeper);
       await sequencer.lock();
-      const { fresh, settled } = await sortOut(client, group);
+      const meters = await MeterGroup.read(
+        client,
+        group.flatMap(({ meter }) => meter ?? []),
+      );
+      const { fresh, settled } = await sortOut(client, group, meters);
       const positions = await sequencer.append(fresh.map(({ bytes }) => bytes));
       await insertRows(client, fresh, positions);
+      await meters.write(client);
       await sequencer.finish();
       committing = true;
       await client.query('COMMIT');
@@ -174,8 +212,8 @@ export class DecisionRecorder {
   }
 }
 
-/** Splits a group, under the log's lock, into what is new and what was answered before or conflicts. */
-async function sortOut(client: pg.ClientBase, group: readonly Item[]) {
+/** Splits a group, under the log's lock, into what is new and what was answered before, conflicts or is over a limit. */
+async function sortOut(client: pg.ClientBase, group: readonly Item[], meters: MeterGroup) {
   const decisions = group.flatMap(({ decision }) => (decision === null ? [] : [decision]));
   const byKey = new Map<string, StoredRow>();
   const ids = new Set<string>();
@@ -187,35 +225,50 @@ async function sortOut(client: pg.ClientBase, group: readonly Item[]) {
       ids.add(row.id);
     }
   }
-  const fresh: Item[] = [];
+  const fresh: Fresh[] = [];
   const settled: ((positions: readonly AuditPosition[]) => void)[] = [];
+  const admit = (item: Item): boolean => {
+    try {
+      const metered = item.meter === null ? null : meters.count(item.meter);
+      fresh.push({ item, bytes: metered?.repeated ? item.repeatedBytes : item.bytes, metered });
+      return true;
+    } catch (error) {
+      settled.push(() => item.fail(error));
+      return false;
+    }
+  };
   const first = new Map<string, number>();
   for (const item of group) {
-    const { decision } = item;
+    const { decision, meter } = item;
     if (decision === null) {
-      fresh.push(item);
+      admit(item);
       continue;
     }
     const key = `${decision.apiKey} ${keyOf(decision)}`;
     const stored = byKey.get(key);
     const sibling = first.get(key);
+    const standing = () => (meter === null ? null : { ...meters.standing(meter), repeated: true });
     if (stored !== undefined) {
-      settled.push(() => attempt(item, () => replay(stored, decision.bodyHash)));
+      const metered = standing();
+      settled.push(() => attempt(item, () => replay(stored, decision.bodyHash, metered)));
     } else if (sibling !== undefined) {
-      settled.push((positions) => attempt(item, () => repeat(fresh[sibling], positions[sibling], decision.bodyHash)));
+      const metered = standing();
+      settled.push((positions) =>
+        attempt(item, () => ({ ...repeat(fresh[sibling].item, positions[sibling], decision.bodyHash), metered })),
+      );
     } else if (ids.has(decision.id)) {
       settled.push(() => item.fail(new StoreError('ALREADY_EXISTS', 'A decision with this id exists already.')));
-    } else {
+    } else if (admit(item)) {
+      // Only now: a call that was refused leaves no answer for the next one with its key.
       ids.add(decision.id);
-      first.set(key, fresh.length);
-      fresh.push(item);
+      first.set(key, fresh.length - 1);
     }
   }
   return { fresh, settled };
 }
 
-async function insertRows(client: pg.ClientBase, fresh: readonly Item[], positions: readonly AuditPosition[]) {
-  const rows = fresh.flatMap(({ decision }, at) =>
+async function insertRows(client: pg.ClientBase, fresh: readonly Fresh[], positions: readonly AuditPosition[]) {
+  const rows = fresh.flatMap(({ item: { decision } }, at) =>
     decision === null ? [] : [{ decision, index: positions[at].index }],
   );
   if (rows.length === 0) return;
@@ -246,10 +299,10 @@ async function insertRows(client: pg.ClientBase, fresh: readonly Item[], positio
   });
 }
 
-function settle(fresh: readonly Item[], positions: readonly AuditPosition[]): (() => void)[] {
-  return fresh.map((item, at) => () => {
+function settle(fresh: readonly Fresh[], positions: readonly AuditPosition[]): (() => void)[] {
+  return fresh.map(({ item, metered }, at) => () => {
     const { id, reply } = item.decision ?? { id: '', reply: '' };
-    item.done({ ...positions[at], id, reply, replayed: false });
+    item.done({ ...positions[at], id, reply, replayed: false, metered });
   });
 }
 
@@ -261,13 +314,13 @@ function attempt(item: Item, result: () => RecordedDecision): void {
   }
 }
 
-function replay(row: StoredRow, bodyHash: string): RecordedDecision {
+function replay(row: StoredRow, bodyHash: string, metered: Metered | null): RecordedDecision {
   if (row.body_hash !== bodyHash) throw conflict();
   const { id, reply, audit_index: index, bytes } = row;
-  return { id, reply, index, leafHash: bytesToHex(leafHash(bytes)), replayed: true };
+  return { id, reply, index, leafHash: bytesToHex(leafHash(bytes)), replayed: true, metered };
 }
 
-function repeat(first: Item, position: AuditPosition, bodyHash: string): RecordedDecision {
+function repeat(first: Item, position: AuditPosition, bodyHash: string): Omit<RecordedDecision, 'metered'> {
   // Safe: only items with a decision are remembered as the first of their key.
   const { id, reply, bodyHash: stored } = first.decision!;
   if (stored !== bodyHash) throw conflict();

@@ -1,7 +1,12 @@
-/** `POST /v1/scores` and `POST /v1/scores/encrypted`. */
+/**
+ * `POST /v1/scores` and `POST /v1/scores/encrypted`.
+ *
+ * Source of the RateLimit headers: draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4.
+ */
 import type { Request, RequestHandler } from 'express';
 import { RequestError } from '../../errors.ts';
 import type { NodeContext } from '../../operations/context.ts';
+import type { VectorAllowance } from '../../operations/metering.ts';
 import { largestEncryptedRequest, scoreEncrypted } from '../../operations/scoreEncrypted.ts';
 import { scoreTransaction } from '../../operations/scoreTransaction.ts';
 import { callerOf } from '../authenticate.ts';
@@ -24,13 +29,14 @@ export function postScore(context: NodeContext): RequestHandler {
         })),
       });
     }
-    const { reply, replayed } = await scoreTransaction(context, {
+    const { reply, replayed, allowance } = await scoreTransaction(context, {
       caller: callerOf(response),
       requestId: requestIdOf(response),
       idempotencyKey: idempotencyKeyOf(request),
       transaction: parsed.data.transaction,
       id: parsed.data.id,
     });
+    response.set(rateLimit(allowance));
     if (replayed) response.set('Idempotency-Replayed', 'true');
     response.json(reply);
   };
@@ -51,14 +57,16 @@ export function postEncryptedScores(context: NodeContext, room: BodyRoom): Reque
   return answerLarge({
     types: BINARY_TYPES,
     room,
-    limitBytes: async () => Math.min(await largestEncryptedRequest(context), ENCRYPTED_LIMIT_BYTES),
-    async answer(request, response) {
-      const { reply, modelHash, audit } = await scoreEncrypted(context, {
+    limitBytes: async ({ owner }) => Math.min(await largestEncryptedRequest(context, owner), ENCRYPTED_LIMIT_BYTES),
+    async answer(request, response, gone) {
+      const { reply, modelHash, audit, allowance } = await scoreEncrypted(context, {
         caller: callerOf(response),
         requestId: requestIdOf(response),
         request: bodyOf(request),
+        gone,
       });
       response.set({
+        ...rateLimit(allowance),
         'Veilrisk-Model': modelHash,
         'Veilrisk-Audit-Index': String(audit.index),
         'Veilrisk-Audit-Leaf': audit.leafHash,
@@ -69,4 +77,9 @@ export function postEncryptedScores(context: NodeContext, room: BodyRoom): Reque
         .send(Buffer.from(reply.buffer, reply.byteOffset, reply.byteLength));
     },
   });
+}
+
+/** How many different transactions the caller may still have scored under the champion; there is no window. */
+function rateLimit({ limit, left }: VectorAllowance): Record<string, string> {
+  return { 'RateLimit-Policy': `"vectors";q=${limit}`, RateLimit: `"vectors";r=${left}` };
 }
