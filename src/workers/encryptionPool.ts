@@ -29,9 +29,9 @@ export interface EncryptionPoolOptions {
 /** Whose job it is, and until when it is worth starting. */
 export interface JobCaller {
   /** Name of the caller, as on its API key; jobs without one share one name. */
-  readonly owner?: string;
+  readonly owner?: string | undefined;
   /** Takes the job out of the queue, with its reason; a job that has started goes on. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface EncryptionPool {

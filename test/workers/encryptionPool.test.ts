@@ -35,7 +35,7 @@ function open(options: Partial<EncryptionPoolOptions> = {}): EncryptionPool {
   return pool;
 }
 
-const score = () => pool.score({ model, publicKey: key.publicKey, request });
+const score = (owner?: string) => pool.score({ model, publicKey: key.publicKey, request, owner });
 const logitOf = (reply: Uint8Array) => encryption.decryptReply(key, headerOf(key, model, 'row', 1), reply)[0];
 
 async function codeOf(job: Promise<unknown>): Promise<string> {
@@ -49,7 +49,7 @@ async function codeOf(job: Promise<unknown>): Promise<string> {
 
 test('answers, many at once on two threads, and leaves the caller its bytes', async () => {
   open({ threads: 2 });
-  const replies = await Promise.all(Array.from({ length: 12 }, score));
+  const replies = await Promise.all(Array.from({ length: 12 }, (_, i) => score(`caller ${i % 3}`)));
   for (const reply of replies) expect(Math.abs(logitOf(reply) + 1)).toBeLessThan(2e-3);
   expect(request.length).toBeGreaterThan(65_000);
   expect(await pool.inspectPublicKey(key.publicKey)).toEqual({ keyId: key.keyId, preset: 'standard' });
@@ -83,21 +83,61 @@ describe('refusals keep their code', () => {
   });
 });
 
-test('a job over its time is ended with its thread, and the next one is answered', async () => {
-  open({ timeoutMs: 400 });
-  await pool.warmed;
-  // The same honest ciphertext 1,500 times: well formed, and more work than the limit allows.
+/** The same honest ciphertext 1,500 times: well formed, and more work than the short time limits below allow. */
+function heavyJob(owner: string) {
   const wide = modelOf(new Float64Array(1500).fill(0.5), 0, 'ee');
   const part = readFrame('request', request).parts[0];
-  const heavy = writeFrame(
-    'request',
-    headerOf(key, wide, 'column', 1),
-    Array.from({ length: 1500 }, () => part),
-  );
-  expect(await codeOf(pool.score({ model: wide, publicKey: key.publicKey, request: heavy }))).toBe('WORKER_TIMEOUT');
-  let answered = false;
-  for (let i = 0; i < 20 && !answered; i++) answered = (await codeOf(score())) === 'accepted';
-  expect(answered).toBe(true);
+  const parts = Array.from({ length: 1500 }, () => part);
+  const heavy = writeFrame('request', headerOf(key, wide, 'column', 1), parts);
+  return { model: wide, publicKey: key.publicKey, request: heavy, owner };
+}
+
+test('a job over its time is ended with its thread; the pool is ready when another thread is', async () => {
+  open({ timeoutMs: 400 });
+  await pool.warmed;
+  expect(await codeOf(pool.score(heavyJob('a')))).toBe('WORKER_TIMEOUT');
+  expect(pool.ready()).toBe(false);
+  while (!pool.ready()) await new Promise((later) => setTimeout(later, 10));
+  expect(await codeOf(score())).toBe('accepted');
+});
+
+test('waiting counts: a job whose time is over leaves the queue unanswered, and a later one is answered', async () => {
+  open({ timeoutMs: 400 });
+  await pool.warmed;
+  const codes = await Promise.all([codeOf(pool.score(heavyJob('a'))), codeOf(score('b')), codeOf(score('c'))]);
+  expect(codes).toEqual(['WORKER_TIMEOUT', 'WORKER_TIMEOUT', 'WORKER_TIMEOUT']);
+  while (!pool.ready()) await new Promise((later) => setTimeout(later, 10));
+  expect(await codeOf(score('b'))).toBe('accepted');
+});
+
+test('a caller who sends nothing but jobs that hang does not keep the others out', async () => {
+  open({ threads: 2, timeoutMs: 400 });
+  await pool.warmed;
+  const attack = heavyJob('mallory');
+  const outcomes: string[] = [];
+  let over = false;
+  const attackers = Array.from({ length: 4 }, async () => {
+    while (!over) outcomes.push(await codeOf(pool.score(attack)));
+  });
+  while (outcomes.length === 0) await new Promise((later) => setTimeout(later, 20));
+  // The time limit is shorter than a thread takes to load, so some of these wait for one in vain; they ask again.
+  let answered = 0;
+  for (let i = 0; i < 100 && answered < 10; i++) if ((await codeOf(score('honest'))) === 'accepted') answered++;
+  over = true;
+  await Promise.all(attackers);
+  expect(answered).toBe(10);
+  expect(new Set(outcomes)).toEqual(new Set(['WORKER_TIMEOUT']));
+});
+
+test('a job whose caller has gone is taken out of the queue', async () => {
+  open();
+  await pool.warmed;
+  const gone = new AbortController();
+  const first = codeOf(score('a'));
+  const second = pool.score({ model, publicKey: key.publicKey, request, owner: 'b', signal: gone.signal });
+  gone.abort(new Error('left'));
+  await expect(second).rejects.toThrow('left');
+  expect(await first).toBe('accepted');
 });
 
 test('a thread that dies fails its job and is replaced', async () => {
@@ -106,14 +146,44 @@ test('a thread that dies fails its job and is replaced', async () => {
   // In a process of its own: only Node itself, not a test sandbox, tells of the threads it starts.
   const script = join(import.meta.dirname, 'killThread.ts');
   const { stdout } = await promisify(execFile)(process.execPath, [script], { timeout: 30_000 });
-  expect(JSON.parse(stdout)).toEqual({ first: 'WORKER_FAILED', second: 'accepted', threads: 2, ready: true });
+  expect(JSON.parse(stdout)).toEqual({
+    first: 'WORKER_FAILED',
+    readyWithout: false,
+    second: 'accepted',
+    threads: 2,
+    ready: true,
+    diedLoading: 3,
+    readyWhenAllDied: false,
+    readyAgain: true,
+    third: 'accepted',
+  });
 });
 
-test('one job more than the queue holds is refused at once', async () => {
-  open({ queueLimit: 2 });
-  await pool.warmed;
-  const outcomes = await Promise.all(Array.from({ length: 10 }, () => codeOf(score())));
-  expect(outcomes.filter((code) => code === 'POOL_FULL').length).toBe(7);
-  expect(outcomes.filter((code) => code === 'accepted').length).toBe(3);
-  expect(await codeOf(score())).toBe('accepted');
+describe('a full queue refuses at once', () => {
+  test('one caller who holds its share, and not the others', async () => {
+    open({ queueLimit: 5 });
+    await pool.warmed;
+    const own = Array.from({ length: 8 }, () => codeOf(score('a')));
+    expect([pool.ready(), pool.ready('a'), pool.ready('b')]).toEqual([true, false, true]);
+    await expect(score('a')).rejects.toMatchObject({ code: 'POOL_FULL', message: expect.stringMatching(/^Your/) });
+    const other = codeOf(score('b'));
+    expect(await other).toBe('accepted');
+    const outcomes = await Promise.all(own);
+    expect(outcomes.filter((code) => code === 'POOL_FULL').length).toBe(5);
+    expect(outcomes.filter((code) => code === 'accepted').length).toBe(3);
+  });
+
+  test('everybody when all places are taken, and nobody after', async () => {
+    open({ queueLimit: 2 });
+    await pool.warmed;
+    const jobs = ['a', 'b', 'c'].map((owner) => codeOf(score(owner)));
+    expect(pool.ready()).toBe(false);
+    await expect(score('d')).rejects.toMatchObject({
+      code: 'POOL_FULL',
+      message: expect.stringMatching(/all callers/),
+    });
+    expect(await Promise.all(jobs)).toEqual(['accepted', 'accepted', 'accepted']);
+    expect(pool.ready()).toBe(true);
+    expect(await codeOf(score('d'))).toBe('accepted');
+  });
 });

@@ -1,5 +1,9 @@
-/** Ends the only thread of a pool during a job, and prints what became of that job and of the next. */
+/**
+ * Ends the only thread of a pool during a job, then its replacements while they load, and prints what became of the jobs
+ * and of the pool's readiness.
+ */
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { openEncryption } from '../../src/encryption/encryption.ts';
 import { EncryptionError } from '../../src/errors.ts';
@@ -8,7 +12,11 @@ import { openEncryptionPool } from '../../src/workers/encryptionPool.ts';
 import { headerOf, modelOf } from '../encryption/support.ts';
 
 const threads: Worker[] = [];
-process.on('worker', (worker) => threads.push(worker));
+let killLoading = 0;
+process.on('worker', (worker) => {
+  threads.push(worker);
+  if (killLoading-- > 0) worker.terminate();
+});
 
 const model = modelOf(new Float64Array(200).fill(0.5));
 const encryption = await openEncryption('standard');
@@ -24,6 +32,17 @@ const ended = once(threads[0], 'exit');
 threads[0].terminate();
 await ended;
 const outcome = await first;
+const readyWithout = pool.ready();
 const second = await pool.score(job).then(() => 'accepted', codeOf);
-process.stdout.write(JSON.stringify({ first: outcome, second, threads: threads.length, ready: pool.ready() }));
+const seen = { first: outcome, readyWithout, second, threads: threads.length, ready: pool.ready() };
+
+const before = threads.length;
+killLoading = 3;
+threads[before - 1].terminate();
+while (threads.length < before + 3) await sleep(10);
+await once(threads[before + 2], 'exit');
+const readyWhenAllDied = pool.ready();
+while (!pool.ready()) await sleep(20);
+const third = await pool.score(job).then(() => 'accepted', codeOf);
+process.stdout.write(JSON.stringify({ ...seen, diedLoading: 3, readyWhenAllDied, readyAgain: pool.ready(), third }));
 await pool.close();
