@@ -1,24 +1,34 @@
 /**
  * The SDK: score transactions in the clear, or encrypted so that the node can read neither them nor their scores.
  *
- * One source for Node and browser: `fetch`, WebCrypto and WebAssembly, no `node:` module.
+ * One source for Node and browser: `fetch`, WebCrypto and WebAssembly, no `node:` module. Everything a partner needs is
+ * exported from here; `keyFile.ts` (exported too) keeps the secret key under a passphrase.
  * Limit: results of encrypted scoring are rounded (score to 1 of 1000, probability to 1e-4) on purpose. Nothing finer
  * may leave the caller, because exact CKKS decodings help to recover the secret key (Li and Micciancio, EUROCRYPT 2021).
  */
-import { type LayoutName, openEncryption, type PresetName, type SecretKey } from '../encryption/encryption.ts';
-import { ClientError, EncryptionError } from '../errors.ts';
+import { type LayoutName, openEncryption, type PresetName, SecretKey } from '../encryption/encryption.ts';
+import { ContractError, EncryptionError, type FieldIssue } from '../errors.ts';
 import { probabilityOf, scoreOf } from '../learning/score.ts';
-import { fetchLogits, type Transaction } from './encryptedScoring.ts';
+import { type Champion, listModels, openChampion } from './champion.ts';
+import { codeEntry, type RawScore, type Transaction } from './encryptedScoring.ts';
+import { once } from './options.ts';
 import {
   type Decision,
   type KeyReply,
+  type KeyState,
   parseKey,
-  parseModels,
+  parseKeys,
+  parseRotation,
   parseScore,
+  parseUsage,
+  type Rotation,
   type ScoreReply,
   type ServedModel,
+  type Usage,
 } from './replies.ts';
-import { openService, type Service, type ServiceOptions } from './service.ts';
+import { type Source, streamLogits } from './scoreStream.ts';
+import { openService, type ServiceOptions } from './service.ts';
+import { nextTurn } from './waiting.ts';
 
 export {
   exportSecretKey,
@@ -27,12 +37,26 @@ export {
   type PresetName,
   SecretKey,
 } from '../encryption/encryption.ts';
+export {
+  ClientError,
+  type ClientErrorCode,
+  ContractError,
+  EncryptionError,
+  type FieldIssue,
+  VeilriskError,
+} from '../errors.ts';
 export type { Transaction } from './encryptedScoring.ts';
-export type { Decision, KeyReply, ScoreReply, ServedModel } from './replies.ts';
+export { openKeyFile, publicPart, sealKeyFile } from './keyFile.ts';
+export type { Decision, KeyReply, KeyState, Rotation, ScoreReply, ServedModel, Usage } from './replies.ts';
+export type { ServiceOptions } from './service.ts';
 
 export interface ClientOptions extends ServiceOptions {
-  /** Needed for `registerKey` and `scoreEncrypted` only; see `createKeys`. */
-  readonly secretKey?: SecretKey;
+  /**
+   * The key pair (`createKeys`, `openKeyFile`), or a callback that fetches it, such as from a vault: asked once, when
+   * first needed; when it fails, its error is the caller's and it is asked again. Not needed for `score`, `models`,
+   * `keys` and `usage`.
+   */
+  readonly secretKey?: SecretKey | (() => SecretKey | Promise<SecretKey>);
 }
 
 export interface EncryptedScore {
@@ -42,54 +66,162 @@ export interface EncryptedScore {
   readonly probability: number;
   /** By the node's public thresholds; absent when the node publishes none. */
   readonly decision?: Decision;
+  /** The model that scored it, 64 hexadecimal digits: the champion may change between two results of one call. */
+  readonly model: { readonly hash: string };
+}
+
+/** `position` counts from 0 in the source. `issues`: the transaction does not fit the contract and was not sent. */
+export type StreamedScore = { readonly position: number } & (
+  | EncryptedScore
+  | { readonly issues: readonly FieldIssue[] }
+);
+
+export type StreamedScores = AsyncGenerator<StreamedScore, undefined, undefined>;
+
+/** Counts since the call began. */
+export interface Progress {
+  /** Transactions with a result, whether or not it was taken from the generator yet. */
+  scored: number;
+  /** Transactions that do not fit the contract. */
+  invalid: number;
+  /** Requests answered with results. */
+  requests: number;
+  /** Attempts that failed and were made again. */
+  retries: number;
+  /** Bytes of bodies, those of repeats included. */
+  bytesUp: number;
+  bytesDown: number;
 }
 
 export interface EncryptedOptions {
   /** Chosen by the number of transactions when left out. */
   readonly layout?: LayoutName;
+  /** Stops the call at once with CANCELLED. Requests that were sent may have been counted by the node. */
+  readonly signal?: AbortSignal;
+  /** Called with a copy after every batch and before every repeat; what it throws ends the call. */
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface StreamOptions extends EncryptedOptions {
+  /** Most transactions of a request, at least 1; as many as one holds when left out: thousands, see `lingerMs`. */
+  readonly batch?: number;
+  /** Requests that are encrypted, under way or wait for the reader of the generator, 1 to 16; 2 when left out. */
+  readonly inFlight?: number;
+  /** What a transaction does that the contract refuses: end the call with RECORD_INVALID, or be a result with `issues`. */
+  readonly onInvalid?: 'stop' | 'report';
+  /**
+   * Longest time, in milliseconds, that a transaction of a slow source waits for others to fill its request; without
+   * limit when left out, so a live source needs it.
+   */
+  readonly lingerMs?: number;
 }
 
 export interface Client {
-  /** Registers the public half of the secret key; doing so again changes nothing. */
-  registerKey(): Promise<KeyReply>;
+  /**
+   * Registers the public half of the secret key; doing so again changes nothing.
+   *
+   * @param options days that the key is usable, 1 to the node's limit, which is taken when left out
+   */
+  registerKey(options?: { days?: number }): Promise<KeyReply>;
+  /** The keys of this API key's owner, newest first. */
+  keys(): Promise<KeyState[]>;
+  /**
+   * Registers `next` in place of the client's key and uses it from then on; the old one ends after the grace time.
+   *
+   * @param options days as for `registerKey`; graceHours 0 to 720, 24 when left out
+   */
+  rotateKey(next: SecretKey, options?: { days?: number; graceHours?: number }): Promise<Rotation>;
+  /** Ends a key now; the client's own when no key id is given. Doing so again changes nothing. */
+  revokeKey(keyId?: string): Promise<KeyState>;
+  /** What was scored under each model and what is left, champion first. */
+  usage(): Promise<Usage[]>;
   /** The node's models, the champion and retired ones, each with its contract. */
   models(): Promise<ServedModel[]>;
   /** Scores one transaction in the clear. The same idempotency key never makes a second decision. */
   score(transaction: Transaction, options?: { id?: string; idempotencyKey?: string }): Promise<ScoreReply>;
-  /** Scores transactions under the champion model without showing them; results in order. */
+  /**
+   * Scores transactions under the champion model without showing them; results in order.
+   *
+   * @throws ContractError RECORD_INVALID naming the first transaction that does not fit, before anything is sent
+   */
   scoreEncrypted(transactions: readonly Transaction[], options?: EncryptedOptions): Promise<EncryptedScore[]>;
+  /**
+   * The same for a source of any length, in bounded memory; results in the source's order.
+   *
+   * An error comes after the results of everything before it. Leaving the loop early aborts what is under way.
+   */
+  scoreEncryptedStream(source: Source, options?: StreamOptions): StreamedScores;
 }
 
-/** Refusals after which the model list is fetched again: the champion changed between listing and scoring. */
-const STALE_CODES = ['FRAME_MISMATCH', 'MODEL_CONTRACT_MISMATCH', 'CONTRACT_HASH_MISMATCH', 'NOT_FOUND'];
-
-/** A new key pair. It exists only in memory until `exportSecretKey` is called. */
+/** A new key pair. It exists only in memory until `sealKeyFile` or `exportSecretKey` is called. */
 export async function createKeys(preset: PresetName = 'standard'): Promise<SecretKey> {
   return (await openEncryption(preset)).createKeys();
 }
 
-/** @throws ClientError of every method; ContractError for transactions that do not fit the contract; EncryptionError */
+/**
+ * @throws ClientError OPTION_INVALID. Of every method: ClientError SERVICE_UNREACHABLE, SERVICE_REFUSED with the
+ * service's code, REPLY_MALFORMED, CANCELLED; EncryptionError ENCRYPTION_INPUT when a secret key is needed and absent
+ */
 export function createClient(options: ClientOptions): Client {
   const service = openService(options);
-  const champion = championOf(service);
+  const champion = openChampion(service);
+  let secretKey = secretKeyOf(options);
+  const common = { service, champion, secretKey: () => secretKey() };
+
+  async function* scores(source: Source, options: StreamOptions, expected?: number): StreamedScores {
+    for await (const raw of streamLogits(common, source, options, expected)) yield present(raw);
+    return undefined;
+  }
+
   return {
-    async registerKey() {
-      const key = requireKey(options);
+    async registerKey({ days } = {}) {
+      const { keyId, publicKey } = await secretKey();
       const path = '/v1/keys';
-      const reply = parseKey(path, await service.postBytes(path, 'application/octet-stream', key.publicKey, 'json'));
-      if (reply.keyId === key.keyId && reply.preset === key.preset) return reply;
-      throw new ClientError('REPLY_MALFORMED', 'the node registered another key than was sent', { where: path });
+      const call = { headers: daysHeader(days), body: { type: BINARY, bytes: publicKey } };
+      return parseKey(path, await service.json('POST', path, call), keyId);
+    },
+    async keys() {
+      const path = '/v1/keys';
+      return parseKeys(path, await service.json('GET', path));
+    },
+    async rotateKey(next, { days, graceHours } = {}) {
+      const { keyId } = await secretKey();
+      const path = `/v1/keys/${keyId}/rotation`;
+      const grace = graceHours === undefined ? {} : { 'veilrisk-grace-hours': String(graceHours) };
+      const call = { headers: { ...daysHeader(days), ...grace }, body: { type: BINARY, bytes: next.publicKey } };
+      const rotation = parseRotation(path, await service.json('POST', path, call), keyId, next.keyId);
+      secretKey = async () => next;
+      return rotation;
+    },
+    async revokeKey(keyId) {
+      const id = keyId ?? (await secretKey()).keyId;
+      const path = `/v1/keys/${encodeURIComponent(id)}`;
+      return parseKey(path, await service.json('DELETE', path), id);
+    },
+    async usage() {
+      const path = '/v1/usage';
+      return parseUsage(path, await service.json('GET', path));
     },
     models: () => listModels(service),
     async score(transaction, { id, idempotencyKey = crypto.randomUUID() } = {}) {
       const path = '/v1/scores';
       const body = id === undefined ? { transaction } : { transaction, id };
-      return parseScore(path, await service.postJson(path, body, { 'idempotency-key': idempotencyKey }));
+      const bytes = new TextEncoder().encode(JSON.stringify(body));
+      const call = { headers: { 'idempotency-key': idempotencyKey }, body: { type: 'application/json', bytes } };
+      return parseScore(path, await service.json('POST', path, call));
     },
-    async scoreEncrypted(transactions, { layout } = {}) {
-      const { logits, model } = await scoreLogits(service, champion, options, transactions, layout);
-      return Array.from(logits, (logit) => present(model, logit));
+    async scoreEncrypted(transactions, options = {}) {
+      await secretKey();
+      await requireValid(champion, transactions, options.signal);
+      const results: EncryptedScore[] = [];
+      for await (const result of scores(transactions, options, transactions.length)) {
+        if ('issues' in result) continue;
+        const { position: _, ...score } = result;
+        results.push(score);
+      }
+      return results;
     },
+    scoreEncryptedStream: (source, options = {}) => scores(source, options),
   };
 }
 
@@ -102,76 +234,60 @@ export function createClient(options: ClientOptions): Client {
 export async function decryptLogitsForMeasurement(
   options: ClientOptions,
   transactions: readonly Transaction[],
-  { layout }: EncryptedOptions = {},
+  { layout }: Pick<EncryptedOptions, 'layout'> = {},
 ): Promise<Float64Array> {
   const service = openService(options);
-  return (await scoreLogits(service, championOf(service), options, transactions, layout)).logits;
+  const common = { service, champion: openChampion(service), secretKey: secretKeyOf(options) };
+  const logits = new Float64Array(transactions.length);
+  const wanted = layout === undefined ? {} : { layout };
+  for await (const raw of streamLogits(common, transactions, wanted, transactions.length)) {
+    if ('logit' in raw) logits[raw.position] = raw.logit;
+  }
+  return logits;
 }
 
-/** How a champion is found: from memory, or asked for again. */
-type Champion = (refresh: boolean) => Promise<ServedModel>;
-
-function championOf(service: Service): Champion {
-  let known: Promise<ServedModel> | undefined;
-  return async (refresh) => {
-    if (known === undefined || refresh) {
-      known = listModels(service).then((models) => {
-        const champion = models.find((model) => model.status === 'champion');
-        if (champion !== undefined) return champion;
-        throw new ClientError('SERVICE_REFUSED', 'the node has no model yet', {
-          where: '/v1/models',
-          serviceCode: 'NO_MODEL',
-          fix: 'Try again when a model has been adopted.',
-        });
-      });
-      // A failure is not remembered.
-      known.catch(() => {
-        known = undefined;
-      });
-    }
-    return known;
-  };
-}
-
-async function scoreLogits(
-  service: Service,
+/** Before the first request, so that a mistake in the last transaction costs nothing. */
+async function requireValid(
   champion: Champion,
-  options: ClientOptions,
   transactions: readonly Transaction[],
-  layout: LayoutName | undefined,
-): Promise<{ logits: Float64Array; model: ServedModel }> {
-  const key = requireKey(options);
-  const encryption = await openEncryption(key.preset);
-  const model = await champion(false);
-  try {
-    return { logits: await fetchLogits(service, encryption, key, model, transactions, layout), model };
-  } catch (error) {
-    if (!(error instanceof ClientError) || !STALE_CODES.includes(error.serviceCode ?? '')) throw error;
-    const current = await champion(true);
-    if (current.hash === model.hash) throw error;
-    return { logits: await fetchLogits(service, encryption, key, current, transactions, layout), model: current };
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const model = await champion.current(signal);
+  for (const [position, transaction] of transactions.entries()) {
+    const { coded } = codeEntry(model, position, transaction);
+    if (coded instanceof ContractError) throw coded;
+    if (position % TRANSACTIONS_A_TURN === 0) await nextTurn();
   }
 }
 
-async function listModels(service: Service): Promise<ServedModel[]> {
-  const path = '/v1/models';
-  return parseModels(path, await service.getJson(path));
+/** Checked without a break: about 10 ms. */
+const TRANSACTIONS_A_TURN = 1024;
+const BINARY = 'application/octet-stream';
+
+function daysHeader(days: number | undefined): Record<string, string> {
+  return days === undefined ? {} : { 'veilrisk-key-days': String(days) };
 }
 
 /** The only form in which a decrypted logit leaves the SDK. */
-function present(model: ServedModel, logit: number): EncryptedScore {
+function present(raw: RawScore): StreamedScore {
+  const { position } = raw;
+  if ('refused' in raw) return { position, issues: raw.refused.issues };
+  const { logit, model } = raw;
   const score = scoreOf(model.scaling, logit);
   const probability = Math.round(probabilityOf(logit, model.scaling.residualBound) * 1e4) / 1e4;
+  const result = { position, score, probability, model: { hash: model.hash } };
   const thresholds = model.decisionThresholds;
-  if (thresholds === undefined) return { score, probability };
+  if (thresholds === undefined) return result;
   const decision = score >= thresholds.declineFrom ? 'decline' : score >= thresholds.reviewFrom ? 'review' : 'approve';
-  return { score, probability, decision };
+  return { ...result, decision };
 }
 
-function requireKey(options: ClientOptions): SecretKey {
-  if (options.secretKey !== undefined) return options.secretKey;
-  throw new EncryptionError('ENCRYPTION_INPUT', 'encrypted scoring needs a secret key', {
-    where: 'createClient',
-    fix: 'Pass secretKey: await createKeys(), and call registerKey() once.',
+function secretKeyOf({ secretKey }: ClientOptions): () => Promise<SecretKey> {
+  return once(secretKey, (key) => {
+    if (key instanceof SecretKey) return key;
+    throw new EncryptionError('ENCRYPTION_INPUT', 'encrypted scoring needs a secret key', {
+      where: 'createClient',
+      fix: 'Pass secretKey: await createKeys(), and call registerKey() once.',
+    });
   });
 }

@@ -6,7 +6,7 @@
 import * as z from 'zod';
 import { type Contract, contractHash, parseContract } from '../contract/contract.ts';
 import { ClientError } from '../errors.ts';
-import { malformed } from './service.ts';
+import { malformed } from './problems.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const decision = z.enum(['approve', 'review', 'decline']);

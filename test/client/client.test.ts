@@ -14,7 +14,7 @@ import {
   decryptLogitsForMeasurement,
   type SecretKey,
 } from '../../src/client/client.ts';
-import { chooseLayout } from '../../src/client/encryptedScoring.ts';
+import { chooseLayout } from '../../src/client/layout.ts';
 import { binRecord, type Contract, contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
 import { inspectPublicKey, openEncryption } from '../../src/encryption/encryption.ts';
 import { readFrameHeader } from '../../src/encryption/wire.ts';
@@ -98,7 +98,15 @@ beforeAll(async () => {
     if (request.url === '/v1/keys') {
       const key = await inspectPublicKey(body);
       registered.set(key.keyId, body);
-      return json(201, { ...key, createdAt: '2026-01-01T00:00:00Z' });
+      return json(201, {
+        ...key,
+        createdAt: '2026-01-01T00:00:00Z',
+        expiresAt: null,
+        revokedAt: null,
+        replacedBy: null,
+        standing: 'usable',
+        audit: { index: 0, leafHash: '00'.repeat(32) },
+      });
     }
     const model = models[node.served];
     const header = readFrameHeader('request', body);
@@ -242,7 +250,7 @@ describe('refusals', () => {
   });
 
   test('a node that is not there, and a client without a key', async () => {
-    const lost = createClient({ url: 'http://127.0.0.1:9', apiKey: 'vrk_test' });
+    const lost = createClient({ url: 'http://127.0.0.1:9', apiKey: 'vrk_test', retries: 1, backoffMs: 1 });
     await expect(lost.models()).rejects.toMatchObject({ code: 'SERVICE_UNREACHABLE' });
     await expect(lost.scoreEncrypted(transactions)).rejects.toBeInstanceOf(EncryptionError);
   });
