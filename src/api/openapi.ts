@@ -8,7 +8,12 @@ import { OpenAPIRegistry, OpenApiGeneratorV31, type ResponseConfig } from '@aste
 import { z } from 'zod';
 import type { ErrorCode } from '../errors.ts';
 import type { ServiceLimits } from '../operations/context.ts';
-import { DEFAULT_GRACE_HOURS, MOST_GRACE_HOURS, MOST_USABLE_KEYS } from '../operations/encryptionKeys.ts';
+import {
+  DEFAULT_GRACE_HOURS,
+  MOST_GRACE_HOURS,
+  MOST_NEW_KEYS_A_DAY,
+  MOST_USABLE_KEYS,
+} from '../operations/encryptionKeys.ts';
 import { PROBLEM_MEDIA_TYPE } from './problem.ts';
 import { BINARY_TYPES, ENCRYPTED_LIMIT_BYTES, PUBLIC_KEY_LIMIT_BYTES, PUBLIC_KEY_TYPES } from './routes/limits.ts';
 import * as schemas from './schemas.ts';
@@ -168,7 +173,7 @@ export function openApiDocument({ keyDays }: Pick<ServiceLimits, 'keyDays'>): Op
     path: '/v1/keys',
     operationId: 'registerKey',
     summary: 'Register a public encryption key',
-    description: `Scope "keys". At most ${PUBLIC_KEY_LIMIT_BYTES} bytes, and ${MOST_USABLE_KEYS} usable keys a caller. A caller is the owner of its API keys.`,
+    description: `Scope "keys". At most ${PUBLIC_KEY_LIMIT_BYTES} bytes, ${MOST_USABLE_KEYS} usable keys a caller and ${MOST_NEW_KEYS_A_DAY} new ones in 24 hours. A caller is the owner of its API keys.`,
     security,
     request: { headers: z.object({ [schemas.KEY_DAYS_HEADER]: days }), body: publicKey },
     responses: {

@@ -20,6 +20,8 @@ import { encryptionPool } from './encryptionRoom.ts';
 
 /** Usable keys of one owner: each is 100 to 200 kB that the node keeps. */
 export const MOST_USABLE_KEYS = 100;
+/** New keys of one owner within 24 hours: rows are never deleted, so registering and revoking in turn has to end too. */
+export const MOST_NEW_KEYS_A_DAY = 200;
 /** Keys that a list shows. */
 export const MOST_LISTED_KEYS = 1_000;
 /** Hours that a replaced key stays usable, for requests that are on their way and for other processes of its owner. */
@@ -278,11 +280,19 @@ function requireReplaceable(old: EncryptionKeyState, next: EncryptionKeyState | 
 
 /** Counted under the owner's lock, before the new key is inserted. */
 async function requireRoom(tx: StoreTransaction, owner: string, now: Date): Promise<void> {
-  if ((await tx.encryptionKeys.countUsable(owner, now)) < MOST_USABLE_KEYS) return;
-  throw new RequestError('KEY_LIMIT', `A caller has at most ${MOST_USABLE_KEYS} usable encryption keys.`, {
-    where: 'public key',
-    fix: 'Revoke a key with DELETE /v1/keys/{keyId}, or rotate one with "Veilrisk-Grace-Hours: 0".',
-  });
+  const where = 'public key';
+  if ((await tx.encryptionKeys.countUsable(owner, now)) >= MOST_USABLE_KEYS) {
+    throw new RequestError('KEY_LIMIT', `A caller has at most ${MOST_USABLE_KEYS} usable encryption keys.`, {
+      where,
+      fix: 'Revoke a key with DELETE /v1/keys/{keyId}, or rotate one with "Veilrisk-Grace-Hours: 0".',
+    });
+  }
+  if ((await tx.encryptionKeys.countNew(owner, new Date(now.getTime() - DAY_MS))) >= MOST_NEW_KEYS_A_DAY) {
+    throw new RequestError('KEY_LIMIT', `A caller registers at most ${MOST_NEW_KEYS_A_DAY} keys in 24 hours.`, {
+      where,
+      fix: 'Use the keys that are registered, see GET /v1/keys, and register another later.',
+    });
+  }
 }
 
 function taken(): StoreError {

@@ -87,6 +87,9 @@ export function writeEncryptionKeys({ db, client }: Session) {
       db.encryptionKey.count({
         where: { owner, revokedAt: null, OR: [{ expiresAt: null }, { expiresAt: { gt: now } }] },
       }),
+    /** Keys of an owner that were registered after `since`, whatever became of them. */
+    countNew: (owner: string, since: Date): Promise<number> =>
+      db.encryptionKey.count({ where: { owner, createdAt: { gt: since } } }),
     /** False when the same key is there already, whoever owns it. */
     async insert({ publicKey, ...key }: NewEncryptionKey): Promise<boolean> {
       const data = { ...key, publicKey: asBytes(publicKey) };

@@ -1,5 +1,6 @@
 import { request as httpRequest } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { keysReply, usageReply } from '../../src/api/schemas.ts';
 import { type RunningApi, serveApi } from '../../src/api/server.ts';
 import { binRecord, layoutOf } from '../../src/contract/contract.ts';
 import { openEncryption, type SecretKey } from '../../src/encryption/encryption.ts';
@@ -129,7 +130,9 @@ test('a key is registered, listed, rotated and revoked in the shapes of the docu
   const { audit: receipt, ...ended } = await revoked.json();
   expect([revoked.status, ended.standing, receipt.index > audit.index]).toEqual([200, 'revoked', true]);
   expect(await (await revoke(next.keyId)).json()).toEqual({ ...ended, audit: expect.anything() });
-  expect(await listed()).toEqual(expect.arrayContaining([ended, rotated.replaced]));
+  const keys = await listed();
+  expect(keys).toEqual(expect.arrayContaining([ended, rotated.replaced]));
+  expect(keysReply.parse({ keys }).keys).toEqual(keys);
 });
 
 test('nothing of a caller is known to another', async () => {
@@ -159,6 +162,10 @@ describe('scoring', () => {
     expect(await refusal(score(await createKeys()))).toEqual([404, 'KEY_UNKNOWN', where]);
     expect((await node.store.audit.head()).size).toBe(size);
     expect((await score(expired)).status).toBe(200);
+    const usage = usageReply.strict().safeParse(await (await call('GET', '/v1/usage')).json());
+    expect(usage.data?.usage).toEqual([
+      expect.objectContaining({ model: { hash: modelHash(model), status: 'champion' } }),
+    ]);
   });
 
   test('a replaced key is answered within its grace time and refused after it', async () => {

@@ -7,6 +7,7 @@ import { openLog } from '../../src/log.ts';
 import type { NodeContext } from '../../src/operations/context.ts';
 import {
   listEncryptionKeys,
+  MOST_NEW_KEYS_A_DAY,
   MOST_USABLE_KEYS,
   type Registration,
   type Rotation,
@@ -126,6 +127,23 @@ describe('registration', () => {
     await revoke(key.keyId);
     await expectUnchanged(() => register(key.publicKey), 'KEY_REVOKED');
   });
+});
+
+test('registering and revoking in turn ends at the keys of a day', async () => {
+  const churn = { caller: { keyPrefix: 'ffffffff', owner: 'churn' } };
+  const createdAt = node.clock();
+  await node.store.transaction(async (tx) => {
+    for (let i = 1; i < MOST_NEW_KEYS_A_DAY; i++) {
+      const row = { keyId: `churn-${i}`, preset: 'standard', owner: 'churn', publicKey: Uint8Array.of(1), createdAt };
+      await tx.encryptionKeys.insert({ ...row, expiresAt: null });
+      await tx.encryptionKeys.revoke(row.keyId, createdAt);
+    }
+  });
+  const last = await newKey(churn);
+  await revoke(last.keyId, { owner: 'churn' });
+  const { publicKey } = await createKeys('standard');
+  await expectUnchanged(() => register(publicKey, churn), 'KEY_LIMIT');
+  await later(DAY + 1_000, () => expect(register(publicKey, churn)).resolves.toMatchObject({ created: true }));
 });
 
 describe('use', () => {
