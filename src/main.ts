@@ -45,6 +45,10 @@ const VERBS: Record<string, () => Promise<Register>> = {
     const { registerApiKey } = await import('./commands/apikey.ts');
     return (program, _settings, openNode) => registerApiKey(program, openNode);
   },
+  callers: async () => {
+    const { registerCallers } = await import('./commands/callers.ts');
+    return (program, _settings, openNode) => registerCallers(program, openNode);
+  },
   audit: async () => {
     const { registerAudit } = await import('./commands/audit.ts');
     return (program, _settings, openNode) => registerAudit(program, openNode);

@@ -18,7 +18,7 @@
  */
 import { createHash, createHmac } from 'node:crypto';
 import { RequestError } from '../errors.ts';
-import type { Allowance, MeterDraft, MeterOwner } from '../store/meters.ts';
+import type { Allowance, MeterDraft, MeterOwner, MeterRow } from '../store/meters.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
 import { champion } from './models.ts';
@@ -30,6 +30,10 @@ import { type Refusal, refusalLogOf } from './refusals.ts';
  */
 export const MOST_ANSWERS = 8;
 
+/** The most that VEILRISK_VECTOR_LIMIT takes too. */
+const MOST_VECTORS = 1e12;
+/** As a name of API keys (apiKeys.ts). */
+const OWNER = /^[A-Za-z0-9._-]{1,64}$/;
 const TAG_BYTES = 16;
 const LABEL = 'veilrisk/vector/v1';
 
@@ -45,6 +49,26 @@ export interface Usage {
 
 export interface CallerUsage extends Usage {
   owner: string;
+}
+
+export interface VectorLimitWish {
+  /** Name of the caller's API keys. */
+  owner: string;
+  /** 0 to 10^12; null for the node's general limit. */
+  vectors: number | null;
+  /** Who sets it, for the audit log. */
+  actor: string;
+}
+
+export interface VectorLimitChange {
+  owner: string;
+  /** The caller's own limit now, and before; null for the general one. */
+  vectors: number | null;
+  previous: number | null;
+  /** What holds now, the caller's own or the general limit as this process knows it. */
+  limit: number;
+  /** An API key has this name, whatever its standing. */
+  known: boolean;
 }
 
 /** What the reply's RateLimit headers say. */
@@ -139,7 +163,53 @@ export async function usageOf(context: NodeContext, owner: string): Promise<Usag
     context.store.vectorLimits.find(owner),
     championHash(context),
   ]);
-  const limit = own ?? context.limits.vectors;
+  return usageUnder(own ?? context.limits.vectors, meters, current);
+}
+
+/** The same for every caller that has a meter or a limit of its own, by name. For the operator. */
+export async function listUsage(context: NodeContext): Promise<CallerUsage[]> {
+  const [meters, limits, current] = await Promise.all([
+    context.store.meters.list(null),
+    context.store.vectorLimits.list(),
+    championHash(context),
+  ]);
+  const own = new Map(limits.map(({ owner, vectors }) => [owner, vectors]));
+  const byOwner = Map.groupBy(meters, ({ owner }) => owner);
+  return [...new Set([...byOwner.keys(), ...own.keys()])].sort().flatMap((owner) => {
+    const limit = own.get(owner) ?? context.limits.vectors;
+    return usageUnder(limit, byOwner.get(owner) ?? [], current).map((each) => ({ owner, ...each }));
+  });
+}
+
+/**
+ * Sets what one caller may have scored under each model, or takes its own limit away. Also below what is counted: then
+ * nothing new is scored, and what was scored may still be repeated. Change and audit entry commit together; the limit
+ * it has already changes nothing. It holds for answers that are counted after this, on every process of the node.
+ *
+ * @throws RequestError USAGE when the wish does not fit
+ */
+export async function limitVectors(context: NodeContext, wish: VectorLimitWish): Promise<VectorLimitChange> {
+  const { owner, vectors, actor } = wish;
+  if (!OWNER.test(owner)) throw misuse('name', 'The name of a caller is 1 to 64 of A-Z, a-z, 0-9 and "._-".');
+  if (vectors !== null && !(Number.isSafeInteger(vectors) && vectors >= 0 && vectors <= MOST_VECTORS)) {
+    throw misuse('vectors', `A limit is a whole number from 0 to ${MOST_VECTORS}.`);
+  }
+  const previous = await context.store.transaction(async (tx) => {
+    const { previous } = await tx.vectorLimits.set(owner, vectors);
+    if (previous === vectors) return previous;
+    const details = { owner, vectors, previous };
+    await tx.append({ type: 'vector-limit.set', actor, outcome: vectors === null ? 'general' : 'own', details });
+    return previous;
+  });
+  const keys = await context.store.apiKeys.list();
+  return {
+    ...{ owner, vectors, previous, limit: vectors ?? context.limits.vectors },
+    known: keys.some(({ name }) => name === owner),
+  };
+}
+
+/** @param meters of one owner */
+function usageUnder(limit: number, meters: readonly MeterRow[], current: string | null): Usage[] {
   const counted = meters.map(({ modelHash: hash, status, vectors }) => usage({ hash, status }, vectors, limit));
   if (current === null || counted.some(({ model }) => model.hash === current)) return counted;
   return [usage({ hash: current, status: 'champion' }, 0, limit), ...counted];
@@ -156,4 +226,8 @@ async function championHash(context: NodeContext): Promise<string | null> {
     if (error instanceof RequestError && error.code === 'NO_MODEL') return null;
     throw error;
   }
+}
+
+function misuse(where: string, message: string): RequestError {
+  return new RequestError('USAGE', message, { where });
 }

@@ -245,17 +245,23 @@ export function readVectorLimits(db: Db) {
   };
 }
 
-export function writeVectorLimits({ db }: Session) {
+export function writeVectorLimits({ db, client }: Session) {
+  const reader = readVectorLimits(db);
   return {
-    ...readVectorLimits(db),
-    /** @param vectors null takes the caller's own limit away */
-    async set(owner: string, vectors: number | null): Promise<void> {
+    ...reader,
+    /** Returns the limit before. @param vectors null takes the caller's own limit away */
+    async set(owner: string, vectors: number | null): Promise<{ previous: number | null }> {
+      // Two changes at once take turns, so that each tells the one before it; the group commit reads without this lock.
+      await client.query('LOCK TABLE vector_limits IN SHARE ROW EXCLUSIVE MODE');
+      const previous = await reader.find(owner);
+      if (previous === vectors) return { previous };
       if (vectors === null) {
         await db.vectorLimit.deleteMany({ where: { owner } });
-        return;
+        return { previous };
       }
       const change = { vectors: BigInt(vectors), updatedAt: new Date() };
       await db.vectorLimit.upsert({ where: { owner }, create: { owner, ...change }, update: change });
+      return { previous };
     },
   };
 }
@@ -276,7 +282,7 @@ function overLimit(vectors: number, counted: number, limit: number): RequestErro
   const asked = vectors === 1 ? 'one transaction' : `${vectors} transactions`;
   return new RequestError(
     'VECTOR_LIMIT',
-    `The request holds ${asked} and ${left === 0 ? 'none is' : `${left} are`} left of the ${limit} different ` +
+    `The request holds ${asked} and ${left === 0 ? 'none is' : left === 1 ? '1 is' : `${left} are`} left of the ${limit} different ` +
       'transactions that this caller may have scored under this model. Nothing was scored or counted.',
     {
       where: 'vector limit',
