@@ -18,10 +18,13 @@ import { usePostgres } from '../support/postgres.ts';
 const postgres = usePostgres();
 const largest = largestRequestBytes(layoutOf(contract).total);
 const ROOM = 256 * 1024 * 1024;
+/** Largest bodies that one caller alone may have under way. */
+const SHARE = Math.floor(ROOM / 2 / largest);
 let pool: EncryptionPool;
 let node: TestNode;
 let api: RunningApi;
 let apiKey: string;
+let otherKeys: string[];
 
 beforeAll(async () => {
   pool = openEncryptionPool({ threads: 1, timeoutMs: 30_000, queueLimit: 8, log: openLog('test', 'silent') });
@@ -29,6 +32,10 @@ beforeAll(async () => {
   await adoptModel(node, { contract, model: trainedModel(), actor: 'test' });
   api = await serveApi(node, { host: '127.0.0.1', port: 0 });
   ({ key: apiKey } = await createApiKey(node, { name: 'caller', scopes: ['score', 'keys'], actor: 'test' }));
+  otherKeys = [];
+  for (const name of ['b', 'c', 'd', 'e', 'f', 'g', 'h']) {
+    otherKeys.push((await createApiKey(node, { name, scopes: ['score'], actor: 'test' })).key);
+  }
   await pool.warmed;
 });
 
@@ -41,14 +48,14 @@ afterAll(async () => {
 interface Reply {
   status: number | undefined;
   headers: IncomingHttpHeaders;
-  body: { code?: string };
+  body: { code?: string; detail?: string };
 }
 
 /** Sends the head of a request and, until told, nothing of its body. */
-function announce(url: string, headers: Record<string, string>) {
+function announce(url: string, headers: Record<string, string>, key = apiKey) {
   const sent = httpRequest(url, {
     method: 'POST',
-    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/octet-stream', ...headers },
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/octet-stream', ...headers },
   });
   const reply = new Promise<Reply>((done, fail) => {
     sent.on('error', fail);
@@ -63,7 +70,12 @@ function announce(url: string, headers: Record<string, string>) {
   });
   reply.catch(() => {});
   sent.flushHeaders();
-  return { reply, end: (body: string) => sent.end(body), leave: () => sent.destroy() };
+  return {
+    reply,
+    write: (body: string) => sent.write(body),
+    end: (body: string) => sent.end(body),
+    leave: () => sent.destroy(),
+  };
 }
 
 describe('a body is refused unread', () => {
@@ -89,22 +101,62 @@ describe('a body is refused unread', () => {
   test.each<[string, Record<string, string>]>([
     ['announced', { 'content-length': String(largest) }],
     ['chunked, which count as the largest', { 'transfer-encoding': 'chunked' }],
-  ])('when those of other requests fill the room: %s', async (_name, headers) => {
+  ])('when its caller holds its share of the room, and others still find theirs: %s', async (_name, headers) => {
     const url = `${api.url}/v1/scores/encrypted`;
-    // One more than fits: nothing of any body is sent, so the only answer is the refusal of that one.
-    const requests = Array.from({ length: Math.floor(ROOM / largest) + 1 }, () => announce(url, headers));
+    // One more than its share: nothing of any body is sent, so the only answer is the refusal of that one.
+    const requests = Array.from({ length: SHARE + 1 }, () => announce(url, headers));
     const { status, headers: replied, body } = await Promise.race(requests.map(({ reply }) => reply));
     expect([status, body.code, replied['retry-after']]).toEqual([503, 'POOL_FULL', '1']);
+    expect(body.detail).toMatch(/^Your requests hold the share/);
+    const other = announce(url, { 'transfer-encoding': 'chunked' }, otherKeys[0]);
+    other.end('x');
+    expect((await other.reply).body.code).toBe('FRAME_MALFORMED');
     for (const { leave } of requests) leave();
+    await expect(roomComesBack(url)).resolves.toBe('FRAME_MALFORMED');
+  });
+
+  test('when the bodies of all callers fill the room', async () => {
+    const url = `${api.url}/v1/scores/encrypted`;
+    const headers = { 'content-length': String(largest) };
+    const held = [apiKey, ...otherKeys].flatMap((key) =>
+      Array.from({ length: Math.ceil(ROOM / largest / 4) }, () => announce(url, headers, key)),
+    );
+    const replies: Reply[] = [];
+    for (const { reply } of held) reply.then((seen) => replies.push(seen)).catch(() => {});
+    while (!replies.some(({ body }) => body.detail?.startsWith('The requests of all callers'))) {
+      await new Promise((later) => setTimeout(later, 5));
+    }
+    expect(new Set(replies.map(({ status, body }) => `${status} ${body.code}`))).toEqual(new Set(['503 POOL_FULL']));
+    for (const { leave } of held) leave();
     await expect(roomComesBack(url)).resolves.toBe('FRAME_MALFORMED');
   });
 });
 
-/** The answer to as much as the room holds, once the node has seen that the others left. */
+test('a body that comes too slowly loses its room', async () => {
+  const url = `${api.url}/v1/scores/encrypted`;
+  const headers = { 'content-length': String(largest) };
+  const slow = Array.from({ length: SHARE }, () => announce(url, headers));
+  const drip = setInterval(() => {
+    for (const { write } of slow) write('x'.repeat(1000));
+  }, 100);
+  try {
+    const start = performance.now();
+    const { status, body } = await slow[0].reply;
+    expect([status, body.code]).toEqual([408, 'REQUEST_TOO_SLOW']);
+    expect(performance.now() - start).toBeGreaterThan(4_500);
+    expect(performance.now() - start).toBeLessThan(20_000);
+    for (const { reply } of slow) expect((await reply).status).toBe(408);
+    await expect(roomComesBack(url)).resolves.toBe('FRAME_MALFORMED');
+  } finally {
+    clearInterval(drip);
+    for (const { leave } of slow) leave();
+  }
+});
+
+/** The answer to as much as one caller may hold, once the node has seen that the others left. */
 async function roomComesBack(url: string): Promise<string | undefined> {
-  const fitting = Math.floor(ROOM / largest);
   for (let attempt = 0; attempt < 100; attempt++) {
-    const held = Array.from({ length: fitting - 1 }, () => announce(url, { 'content-length': String(largest) }));
+    const held = Array.from({ length: SHARE - 1 }, () => announce(url, { 'content-length': String(largest) }));
     const last = announce(url, { 'transfer-encoding': 'chunked' });
     last.end('x');
     const { body } = await last.reply;
@@ -123,18 +175,22 @@ test('a body counts until its work is done, even when its sender is gone', async
   });
   const answer = answerLarge({
     types: ['application/octet-stream'],
-    room: openBodyRoom(10),
+    room: openBodyRoom(20),
     limitBytes: async () => 10,
-    async answer(_request, response) {
-      response.once('close', seenLeaving);
+    async answer(_request, response, gone) {
+      gone.addEventListener('abort', seenLeaving);
       await new Promise<void>((done) => working.push(done));
       response.json({});
     },
   });
+  const asCaller: express.RequestHandler = (_request, response, next) => {
+    response.locals.caller = { owner: 'caller', keyPrefix: 'aaaaaaaa' };
+    next();
+  };
   const refuse: express.ErrorRequestHandler = (error, _request, response, _next) => {
     response.status(503).json({ code: error.code });
   };
-  const server = express().post('/', answer).use(refuse).listen(0, '127.0.0.1');
+  const server = express().post('/', asCaller, answer).use(refuse).listen(0, '127.0.0.1');
   try {
     await new Promise((listening) => server.once('listening', listening));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
