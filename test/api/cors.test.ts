@@ -80,7 +80,7 @@ describe('a preflight', () => {
     '*',
     '',
     null,
-  ])('of %s is refused as any other OPTIONS', async (origin) => {
+  ])('of %j is refused as any other OPTIONS', async (origin) => {
     const response = await preflight('/v1/scores', 'POST', origin);
     expect([response.status, response.headers.get('allow')]).toEqual([405, 'POST']);
     expect(corsHeaders(response)).toEqual({});

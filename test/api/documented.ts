@@ -5,6 +5,7 @@ import { DEFAULT_LIMITS } from '../../src/operations/context.ts';
 
 interface DocumentedResponse {
   description: string;
+  headers?: Record<string, { required?: boolean }>;
   content?: Record<string, unknown>;
 }
 
@@ -24,6 +25,8 @@ export async function expectDocumented(operation: string, response: Response): P
   const [method, path] = operation.split(' ');
   const documented = paths[path]?.[method]?.responses[response.status];
   expect([operation, response.status, documented !== undefined]).toEqual([operation, response.status, true]);
+  const required = Object.entries(documented?.headers ?? {}).filter(([, header]) => header.required);
+  for (const [name] of required) expect([operation, name, response.headers.has(name)]).toEqual([operation, name, true]);
   const type = response.headers.get('content-type')?.split(';', 1)[0] ?? '';
   expect(Object.keys(documented?.content ?? {})).toContain(type);
   if (type !== 'application/problem+json') return;
