@@ -9,6 +9,10 @@
  *
  * Trusted: the bytes of a key are public, but who could exchange them could make replies unreadable; the key id is their
  * SHA-256, recomputed by the worker on every use.
+ *
+ * Limit: a registration proves no possession of the secret key. Who registers somebody else's public key first keeps its
+ * owner from registering it, who then makes another; replies under it are readable for its owner only. A refusal as
+ * ALREADY_EXISTS tells that another caller has this very key.
  */
 import type { PresetName } from '../encryption/presets.ts';
 import { RequestError, StoreError } from '../errors.ts';
