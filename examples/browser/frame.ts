@@ -5,13 +5,11 @@
  */
 import { element } from './dom.ts';
 
-/** Offsets of the header; what stands at each is public. */
+/** Offset, length and name of the header's fields; what stands in them is public. */
 const FIELDS: readonly (readonly [at: number, bytes: number, name: string])[] = [
-  [0, 4, 'magic'],
-  [4, 4, 'version, kind, preset, layout'],
+  [0, 8, 'format'],
   [8, 4, 'transactions'],
   [12, 4, 'dimensions'],
-  [16, 8, 'ciphertexts, reserved'],
   [24, 32, 'key id'],
   [56, 32, 'contract hash'],
   [88, 32, 'model hash'],
@@ -22,27 +20,27 @@ const PREAMBLE_BYTES = 113;
 const SHOWN_BYTES = 192;
 
 export function showFrame(frame: Uint8Array, into: HTMLElement): void {
-  const parts = new DataView(frame.buffer, frame.byteOffset).getUint32(16, true);
+  const view = new DataView(frame.buffer, frame.byteOffset);
+  const parts = view.getUint32(16, true);
   const secret = HEADER_BYTES + 4 * parts + PREAMBLE_BYTES;
-  const rows = FIELDS.map(([at, bytes, name]) => row(name, frame.subarray(at, at + bytes)));
+  const rest = (frame.length - secret - SHOWN_BYTES).toLocaleString('en');
   into.replaceChildren(
-    ...rows,
-    row('your transaction', frame.subarray(secret, secret + SHOWN_BYTES), 'secret'),
-    element('dd', {
-      className: 'more',
-      textContent: `and ${(frame.length - secret - SHOWN_BYTES).toLocaleString('en')} bytes more. Send the same again: all of these change.`,
+    ...FIELDS.flatMap(([at, bytes, name]) => {
+      // A number says what it is; of the rest only the bytes are of interest.
+      const value = bytes === 4 ? ` = ${view.getUint32(at, true)}` : '';
+      return [
+        element('dt', { textContent: name }),
+        element('dd', { className: 'hex', textContent: hexOf(frame.subarray(at, at + bytes)) + value }),
+      ];
     }),
+    element('dt', { className: 'wide', textContent: 'your transaction' }),
+    element('dd', { className: 'hex secret', textContent: hexOf(frame.subarray(secret, secret + SHOWN_BYTES)) }),
+    element('dd', { className: 'more', textContent: `and ${rest} bytes more. Send it again, and all of them change.` }),
   );
 }
 
-function row(name: string, bytes: Uint8Array, className = ''): DocumentFragment {
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'));
-  // Groups of four bytes may wrap anywhere between them.
-  const groups = Array.from({ length: Math.ceil(hex.length / 4) }, (_, i) => hex.slice(4 * i, 4 * i + 4).join(''));
-  const fragment = document.createDocumentFragment();
-  fragment.append(
-    element('dt', { textContent: name }),
-    element('dd', { className: `hex ${className}`, textContent: groups.join(' ') }),
-  );
-  return fragment;
+/** In groups of four bytes, so that lines wrap between them. */
+function hexOf(bytes: Uint8Array): string {
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/.{8}(?=.)/g, '$& ');
 }

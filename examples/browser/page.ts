@@ -176,8 +176,8 @@ onSubmit('transaction', 'one-status', async () => {
 function showScore({ score, probability, decision }: EncryptedScore): void {
   byId('score').textContent = String(score);
   byId('scale-mark').style.setProperty('--at', `${score / 10}%`);
-  byId('probability').textContent =
-    `Probability ${percent(probability)} that this is ${model?.contract.label.title ?? 'a risk'}.`;
+  const title = model?.contract.label.title ?? model?.contract.label.name ?? '';
+  byId('probability').textContent = `Probability of “${title}”: ${percent(probability)}`;
   const badge = byId('decision');
   badge.textContent = decision ?? '';
   badge.dataset.decision = decision ?? '';
@@ -207,7 +207,7 @@ byId('cancel').addEventListener('click', () => ask('cancel', {}));
 async function scoreTable(input: Calls['scoreTable']['input']): Promise<void> {
   const all: StreamedScore[] = [];
   const [cancel, bar] = [byId<HTMLButtonElement>('cancel'), byId<HTMLProgressElement>('progress')];
-  const again = byId<HTMLButtonElement>('table-made-up');
+  const starts = document.querySelectorAll<HTMLButtonElement>('#table button:not(#cancel)');
   byId('scores').replaceChildren();
   byId('scores-part').hidden = true;
   byId('progress-label').textContent = 'Reading the rows…';
@@ -215,7 +215,7 @@ async function scoreTable(input: Calls['scoreTable']['input']): Promise<void> {
   bar.removeAttribute('value');
   byId('progress-part').hidden = false;
   cancel.disabled = false;
-  again.disabled = true;
+  for (const button of starts) button.disabled = true;
   try {
     const { scored, invalid, requests, bytesUp, tookMs } = await ask('scoreTable', input, (part) => {
       const room = Math.max(0, LISTED_ROWS - all.length);
@@ -235,7 +235,7 @@ async function scoreTable(input: Calls['scoreTable']['input']): Promise<void> {
   } finally {
     byId('progress-part').hidden = true;
     cancel.disabled = true;
-    again.disabled = false;
+    for (const button of starts) button.disabled = false;
     showAll(all);
   }
 }

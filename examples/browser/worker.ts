@@ -127,7 +127,7 @@ function accountOf(
   for (const request of sent) {
     if (request === last) steps.push({ name: 'Encrypt', ms: request.sentAt - before });
     steps.push({
-      name: request === last ? 'Network and node' : 'Ask for the contract',
+      name: request === last ? 'Network and node' : 'Contract',
       ms: request.answeredAt - request.sentAt,
     });
     before = request.answeredAt;
