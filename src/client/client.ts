@@ -26,8 +26,9 @@ import {
   type ServedModel,
   type Usage,
 } from './replies.ts';
-import { type Source, streamLogits } from './scoreStream.ts';
+import { streamLogits } from './scoreStream.ts';
 import { openService, type ServiceOptions } from './service.ts';
+import type { Source } from './source.ts';
 import { nextTurn } from './waiting.ts';
 
 export {
@@ -49,6 +50,7 @@ export type { Transaction } from './encryptedScoring.ts';
 export { openKeyFile, publicPart, sealKeyFile } from './keyFile.ts';
 export type { Decision, KeyReply, KeyState, Rotation, ScoreReply, ServedModel, Usage } from './replies.ts';
 export type { ServiceOptions } from './service.ts';
+export type { Source } from './source.ts';
 
 export interface ClientOptions extends ServiceOptions {
   /**
@@ -128,7 +130,8 @@ export interface Client {
   /**
    * Registers `next` in place of the client's key and uses it from then on; the old one ends after the grace time.
    *
-   * @param options days as for `registerKey`; graceHours 0 to 720, 24 when left out
+   * @param options days as for `registerKey`; graceHours 0 to 720, 24 when left out; 0 also ends what is under
+   * way with the old key
    */
   rotateKey(next: SecretKey, options?: { days?: number; graceHours?: number }): Promise<Rotation>;
   /** Ends a key now; the client's own when no key id is given. Doing so again changes nothing. */
@@ -142,7 +145,8 @@ export interface Client {
   /**
    * Scores transactions under the champion model without showing them; results in order.
    *
-   * @throws ContractError RECORD_INVALID naming the first transaction that does not fit, before anything is sent
+   * @throws ContractError RECORD_INVALID naming the first transaction that does not fit, before anything is sent, unless
+   * the contract changes on the way
    */
   scoreEncrypted(transactions: readonly Transaction[], options?: EncryptedOptions): Promise<EncryptedScore[]>;
   /**
@@ -214,7 +218,8 @@ export function createClient(options: ClientOptions): Client {
       await secretKey();
       await requireValid(champion, transactions, options.signal);
       const results: EncryptedScore[] = [];
-      for await (const result of scores(transactions, options, transactions.length)) {
+      const all = { ...options, onInvalid: 'stop' } as const;
+      for await (const result of scores(transactions, all, transactions.length)) {
         if ('issues' in result) continue;
         const { position: _, ...score } = result;
         results.push(score);

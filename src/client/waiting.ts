@@ -51,6 +51,27 @@ export async function pause(milliseconds: number, signal?: AbortSignal): Promise
   }
 }
 
+/** Whether the promise is settled, in either way, within the time. @throws ClientError CANCELLED */
+export async function settlesWithin(
+  promise: Promise<unknown>,
+  milliseconds: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds);
+  });
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  try {
+    return await unlessCancelled(Promise.race([settled, late]), signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Resolves in a task of its own, after whatever else is waiting for the event loop. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => {
@@ -76,4 +97,14 @@ export async function inTurns<T>(steps: Steps<T>, signal: AbortSignal | undefine
     // Safe: the value only goes into the result of this call, which nobody reads; it frees what the steps hold.
     steps.return(undefined as T);
   }
+}
+
+/** Tasks run one after another, in the order they came; a failed one does not stop the next. */
+export function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const mine = last.then(work);
+    last = mine.catch(() => {});
+    return mine;
+  };
 }
