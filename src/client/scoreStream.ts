@@ -9,7 +9,15 @@
  */
 import { ContractError } from '../errors.ts';
 import type { Progress, StreamOptions } from './client.ts';
-import { codeEntry, type Entry, planOf, type RawScore, type Scoring, scoreBatch } from './encryptedScoring.ts';
+import {
+  codeEntry,
+  type Entry,
+  planOf,
+  type RawScore,
+  type Scoring,
+  scoreBatch,
+  type Transaction,
+} from './encryptedScoring.ts';
 import { openLane } from './lane.ts';
 import { invalid } from './options.ts';
 import type { ServedModel } from './replies.ts';
@@ -108,14 +116,24 @@ export async function* streamLogits(
       if (entries.length > 0) await start(entries);
       await nextTurn();
     };
-    for (let position = 0; ; position++) {
-      throwIfCancelled(signal);
-      const asked = reader.next();
-      if (asked instanceof Promise && lingerMs !== undefined && gathered.length > 0) {
+    const read = async (asked: Promise<IteratorResult<Transaction>>) => {
+      if (lingerMs !== undefined && gathered.length > 0) {
         const left = Math.max(0, since + lingerMs - performance.now());
         if (!(await settlesWithin(asked, left, signal))) await flush();
       }
-      const step = asked instanceof Promise ? await unlessCancelled(asked, signal) : asked;
+      return unlessCancelled(asked, signal);
+    };
+    for (let position = 0; ; position++) {
+      throwIfCancelled(signal);
+      let step: IteratorResult<Transaction>;
+      try {
+        const asked = reader.next();
+        step = asked instanceof Promise ? await read(asked) : asked;
+      } catch (error) {
+        throwIfCancelled(signal);
+        await flush();
+        throw error;
+      }
       if (step.done) return flush();
       const entry = codeEntry(model, position, step.value);
       const refused = entry.coded instanceof ContractError;
