@@ -49,6 +49,8 @@ const VERBS: Record<string, () => Promise<Register>> = {
     const { registerCallers } = await import('./commands/callers.ts');
     return (program, _settings, openNode) => registerCallers(program, openNode);
   },
+  keys: async () => (await import('./commands/keys.ts')).registerKeys,
+  score: async () => (await import('./commands/score.ts')).registerScore,
   audit: async () => {
     const { registerAudit } = await import('./commands/audit.ts');
     return (program, _settings, openNode) => registerAudit(program, openNode);

@@ -1,5 +1,5 @@
 /** How a failed command answers a person: the code, what was wrong, where, and what to do; never a stack trace. */
-import { VeilriskError } from '../errors.ts';
+import { ClientError, VeilriskError } from '../errors.ts';
 
 const ISSUES_SHOWN = 20;
 
@@ -11,11 +11,14 @@ export function printFailure(error: unknown): void {
     process.exitCode = 1;
     return;
   }
-  const lines = [`error ${error.code}: ${error.message}`];
+  // Of a refusal, the service's own code says what happened.
+  const said = error instanceof ClientError && error.serviceCode !== undefined ? ` (${error.serviceCode})` : '';
+  const lines = [`error ${error.code}${said}: ${error.message}`];
   if (error.where) lines.push(`  where: ${error.where}`);
   // A single issue is often the message already.
-  const said = error.issues.length === 1 && error.message.endsWith(`${error.issues[0].field}: ${error.issues[0].rule}`);
-  for (const { field, rule } of said ? [] : error.issues.slice(0, ISSUES_SHOWN)) lines.push(`  - ${field}: ${rule}`);
+  const alone =
+    error.issues.length === 1 && error.message.endsWith(`${error.issues[0].field}: ${error.issues[0].rule}`);
+  for (const { field, rule } of alone ? [] : error.issues.slice(0, ISSUES_SHOWN)) lines.push(`  - ${field}: ${rule}`);
   if (error.issues.length > ISSUES_SHOWN) lines.push(`  - and ${error.issues.length - ISSUES_SHOWN} more`);
   if (error.fix) lines.push(`  fix: ${error.fix}`);
   process.stderr.write(`${lines.join('\n')}\n`);

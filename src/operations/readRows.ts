@@ -13,7 +13,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { type CsvError, type Info, parse } from 'csv-parse';
 import { type Contract, createRowParser, type ParsedRow } from '../contract/contract.ts';
-import type { RowParserOptions } from '../contract/row.ts';
+import type { RowIssues, RowParserOptions } from '../contract/row.ts';
 import { ContractError, type FieldIssue, VeilriskError } from '../errors.ts';
 
 /** A row of the file that fits the contract. `line` is the number of its (last) line, from 1. */
@@ -54,18 +54,39 @@ export async function fingerprintFile(path: string): Promise<{ sha256: string; b
   return { sha256: hash.digest('hex'), bytes, storedBytes: source.bytes };
 }
 
-/**
- * Yields every row of the file in order.
- *
- * Fails with FILE_HEADER_MISMATCH, FILE_TRUNCATED or FILE_UNREADABLE. `onContent` is called once at the end with the
- * SHA-256 of what was read, so that a caller can tell whether the file changed since it was fingerprinted.
- */
-export async function* readRows(
+/** What becomes of the cells of a row, or the rules it breaks. A new object for every row. */
+export type RowReader<T extends object> = (cells: readonly string[], line: number) => T | RowIssues;
+
+export interface ReadOptions {
+  onProgress?: Progress | undefined;
+  /** Called once at the end with the SHA-256 of what was read, to tell whether the file changed since another reading. */
+  onContent?: ((sha256: string) => void) | undefined;
+}
+
+/** Every row of the file in order, as an import reads it. Fails as `readFileRows`. */
+export function readRows(
   contract: Contract,
   path: string,
   onProgress?: Progress,
-  options: RowParserOptions & { onContent?: (sha256: string) => void } = {},
+  options: RowParserOptions & Pick<ReadOptions, 'onContent'> = {},
 ): AsyncGenerator<AcceptedRow | RejectedRow, void, undefined> {
+  const reader = (header: readonly string[] | null) => createRowParser(contract, header, options);
+  return readFileRows(contract, path, reader, { onProgress, onContent: options.onContent });
+}
+
+/**
+ * Yields every row of the file in order.
+ *
+ * Fails with FILE_HEADER_MISMATCH, FILE_TRUNCATED or FILE_UNREADABLE.
+ *
+ * @param openReader makes the reader of the rows from the header line; null: the columns the contract lists
+ */
+export async function* readFileRows<T extends object>(
+  contract: Contract,
+  path: string,
+  openReader: (header: readonly string[] | null) => RowReader<T>,
+  { onProgress, onContent }: ReadOptions = {},
+): AsyncGenerator<(T & { line: number }) | RejectedRow, void, undefined> {
   const source = await openSource(path);
   const { csv } = contract;
   const skipped: RejectedRow[] = [];
@@ -97,7 +118,7 @@ export async function* readRows(
   });
   if (onProgress) source.raw.on('data', () => onProgress(source.raw.bytesRead));
 
-  let parseRow = csv.header ? null : createRowParser(contract, null, options);
+  let parseRow = csv.header ? null : openReader(null);
   let width = csv.columns?.length ?? 0;
   let cutRow = false;
   const flow = source.gzip
@@ -109,7 +130,7 @@ export async function* readRows(
     // Safe: what the parser yields with `info` and without `columns`.
     for await (const { record, info } of parser as AsyncIterable<{ record: string[]; info: Info }>) {
       if (parseRow === null) {
-        parseRow = createRowParser(contract, record, options);
+        parseRow = openReader(record);
         width = record.length;
         continue;
       }
@@ -141,7 +162,7 @@ export async function* readRows(
       fix: 'Give a file whose first line names the columns.',
     });
   }
-  options.onContent?.(hash.digest('hex'));
+  onContent?.(hash.digest('hex'));
 }
 
 /** Size of the file as it is stored; fails with FILE_UNREADABLE when it cannot be opened. */
