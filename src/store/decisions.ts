@@ -80,6 +80,9 @@ interface StoredRow {
   bytes: Buffer;
 }
 
+// The statements of a group look rows up by key, and their plans are kept: one made while a table was small must not read
+// it as a whole when it is large.
+const BEGIN = 'BEGIN; SET LOCAL enable_seqscan = off';
 const MOST_IN_GROUP = 1_000;
 const SELECT_STORED = `SELECT d.id, d.api_key, d.idempotency_key, d.body_hash, d.reply,
     d.audit_index::float8 AS audit_index, e.bytes
@@ -185,12 +188,13 @@ export class DecisionRecorder {
     let broken: Error | undefined;
     let committing = false;
     try {
-      await client.query('BEGIN');
+      await client.query(BEGIN);
       const sequencer = new Sequencer(client, this.#keeper);
       await sequencer.lock();
       const meters = await MeterGroup.read(
         client,
         group.flatMap(({ meter }) => meter ?? []),
+        'veilrisk-read-meters',
       );
       const { fresh, settled } = await sortOut(client, group, meters);
       const positions = await sequencer.append(fresh.map(({ bytes }) => bytes));

@@ -88,14 +88,14 @@ interface ReadRow {
   answers: number | null;
 }
 
-const READ = {
-  name: 'veilrisk-read-meters',
-  text: `SELECT q.at::int AS at, m.id, m.vectors::float8 AS vectors, l.vectors::float8 AS own_limit, v.answers
-    FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS q(owner, model_hash, tag, at)
-    LEFT JOIN meters m ON m.owner = q.owner AND m.model_hash = q.model_hash
-    LEFT JOIN vector_limits l ON l.owner = q.owner
-    LEFT JOIN metered_vectors v ON v.meter_id = m.id AND v.tag = q.tag`,
-};
+// One look-up by primary key a row, whatever the planner believes: joins would be estimated for a table without
+// statistics, and a plan that reads a whole meter for each vector is kept until the next ANALYZE.
+const READ = `SELECT q.at::int AS at, m.id, m.vectors::float8 AS vectors,
+    (SELECT l.vectors::float8 FROM vector_limits l WHERE l.owner = q.owner) AS own_limit,
+    (SELECT v.answers FROM metered_vectors v WHERE v.meter_id = m.id AND v.tag = q.tag) AS answers
+  FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS q(owner, model_hash, tag, at)
+  LEFT JOIN LATERAL (SELECT id, vectors FROM meters
+    WHERE owner = q.owner AND model_hash = q.model_hash OFFSET 0) m ON true`;
 const CREATE = {
   name: 'veilrisk-create-meters',
   text: `INSERT INTO meters (owner, model_hash) SELECT * FROM unnest($1::text[], $2::text[])
@@ -115,8 +115,15 @@ const RAISE = {
 export class MeterGroup {
   readonly #meters = new Map<string, Meter>();
 
-  /** Reads what the decisions need; under the log's lock when they are to hold. */
-  static async read(db: Queryable, drafts: readonly Pick<MeterDraft, 'owner' | 'modelHash' | 'tag'>[]) {
+  /**
+   * Reads what the decisions need; under the log's lock when they are to hold.
+   * @param name of the prepared statement; without one it is planned each time
+   */
+  static async read(
+    db: Queryable,
+    drafts: readonly Pick<MeterDraft, 'owner' | 'modelHash' | 'tag'>[],
+    name?: 'veilrisk-read-meters',
+  ): Promise<MeterGroup> {
     const group = new MeterGroup();
     if (drafts.length === 0) return group;
     const values = [
@@ -124,7 +131,7 @@ export class MeterGroup {
       drafts.map(({ modelHash }) => modelHash),
       drafts.map(({ tag }) => asBuffer(tag)),
     ];
-    const { rows } = await db.query<ReadRow>({ ...READ, values });
+    const { rows } = await db.query<ReadRow>({ text: READ, values, ...(name && { name }) });
     for (const { at, id, vectors, own_limit: limit, answers } of rows) {
       const { owner, modelHash, tag } = drafts[at - 1];
       const key = keyOf({ owner, modelHash });
