@@ -8,6 +8,8 @@ export default {
       { jsc: { target: 'es2024', parser: { syntax: 'typescript' } }, module: { type: 'es6' } },
     ],
   },
+  globalSetup: '<rootDir>/test/support/databaseServers.ts',
+  globalTeardown: '<rootDir>/test/support/closeDatabaseServers.ts',
   testTimeout: 60_000,
   maxWorkers: 2,
 };
