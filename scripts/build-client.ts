@@ -70,7 +70,10 @@ async function writeTypes(folder: string): Promise<void> {
     files: ENTRIES.map((name) => join(ROOT, `src/client/${name}.ts`)),
   };
   await writeFile(project, JSON.stringify(config));
-  await promisify(execFile)(join(ROOT, 'node_modules/.bin/tsc'), ['-p', project]);
+  await promisify(execFile)(join(ROOT, 'node_modules/.bin/tsc'), ['-p', project]).catch((error: { stdout: string }) => {
+    process.stderr.write(error.stdout);
+    process.exit(1);
+  });
   await rm(project);
   const lines = ENTRIES.map((name) => `export * from './types/client/${name}.ts';\n`);
   await writeFile(join(folder, 'client.d.ts'), lines.join(''));

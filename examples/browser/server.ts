@@ -94,6 +94,10 @@ const server = createServer((request, response) => {
   const ending = path === '/' ? 'html' : path.slice(path.lastIndexOf('.') + 1);
   response.writeHead(200, { 'Content-Type': TYPES[ending], 'Content-Length': bytes.length }).end(bytes);
 });
+server.on('error', ({ message }) => {
+  console.error(`${message}\nChoose another --host or --port, or stop what listens there.`);
+  process.exitCode = 1;
+});
 server.listen(Number(values.port), values.host, () => {
   // Safe: a server that listens at a host and port has such an address.
   const { port } = server.address() as AddressInfo;

@@ -15,6 +15,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { type RunningApi, serveApi } from '../../src/api/server.ts';
 import { createClient } from '../../src/client/client.ts';
+import { openKeyFile } from '../../src/client/keyFile.ts';
 import { binRecord } from '../../src/contract/contract.ts';
 import { logitOf, riskScore } from '../../src/learning/scorecard.ts';
 import { openLog } from '../../src/log.ts';
@@ -113,6 +114,7 @@ withChromium('the SDK in a browser', () => {
   let apiKey: string;
   let home: string;
   let origin: string;
+  let policy: string;
   const complaints: string[] = [];
   const addresses = new Set<string>();
 
@@ -142,7 +144,7 @@ withChromium('the SDK in a browser', () => {
       args: process.getuid?.() === 0 ? ['--no-sandbox'] : [],
     });
     page = await browser.newPage({ acceptDownloads: true });
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(30_000);
     // Before the page's own scripts, so that no violation is missed.
     await page.addInitScript(() => {
       document.addEventListener('securitypolicyviolation', ({ violatedDirective, sourceFile }) =>
@@ -154,7 +156,8 @@ withChromium('the SDK in a browser', () => {
     });
     page.on('pageerror', (error) => complaints.push(error.message));
     page.context().on('request', (request) => addresses.add(new URL(request.url()).origin));
-    await page.goto(origin);
+    const response = await page.goto(origin);
+    policy = (await response?.headerValue('content-security-policy')) ?? '';
   });
 
   afterAll(async () => {
@@ -182,7 +185,7 @@ withChromium('the SDK in a browser', () => {
     }
   }
 
-  async function openKeyFile(passphrase: string): Promise<void> {
+  async function choosePassphrase(passphrase: string): Promise<void> {
     await page.setInputFiles('#key-file', join(home, 'page.key'));
     await page.fill('#passphrase', passphrase);
     await page.click('#open-key button');
@@ -208,10 +211,14 @@ withChromium('the SDK in a browser', () => {
     const registered = await createClient({ url: api.url, apiKey }).keys();
     expect(registered).toHaveLength(1);
     expect(await text('#key-status')).toContain(registered[0].keyId.slice(0, 16));
-    const file = await readFile(join(home, 'page.key'));
-    expect(file.length).toBeGreaterThan(100_000);
-    // What was sent is the public key: the file, which holds the secret one, shares no run of bytes with it but that.
-    expect(wire.take().length).toBeLessThan(110_000);
+    // The file is the same for Node, and of the key in it the public half was sent and no byte of the secret one.
+    const key = await openKeyFile(await readFile(join(home, 'page.key')), PASSPHRASE);
+    expect(key.keyId).toBe(registered[0].keyId);
+    const sent = wire.take();
+    const windows = (bytes: Uint8Array) =>
+      Array.from({ length: 300 }, (_, i) => Buffer.from(bytes.subarray(200 + 256 * i, 216 + 256 * i)));
+    expect(windows(key.publicKey).every((window) => sent.includes(window))).toBe(true);
+    expect(windows(key.exposeSealBytes()).some((window) => sent.includes(window))).toBe(false);
   });
 
   test('one transaction gets the exact model score, and no value of it crosses the wire', async () => {
@@ -277,9 +284,9 @@ withChromium('the SDK in a browser', () => {
   });
 
   test('the key file opens with its passphrase only, and works again', async () => {
-    await openKeyFile('another passphrase');
+    await choosePassphrase('another passphrase');
     await status('key', /PASSPHRASE_WRONG/);
-    await openKeyFile(PASSPHRASE);
+    await choosePassphrase(PASSPHRASE);
     await status('key', /opened in .*registered/);
     expect(await createClient({ url: api.url, apiKey }).keys()).toHaveLength(1);
     await fillIn(records[1]);
@@ -297,6 +304,9 @@ withChromium('the SDK in a browser', () => {
   });
 
   test('no complaint of the browser, and no other address than the page and the node', () => {
+    expect(policy).toMatch(/^default-src 'none'; script-src 'self' 'wasm-unsafe-eval';/);
+    expect(policy).toContain(`connect-src 'self' ${wire.url};`);
+    expect(policy).not.toMatch(/unsafe-(eval|inline)'(?<!wasm-unsafe-eval')|\*/);
     expect(complaints).toEqual([]);
     expect([...addresses].sort()).toEqual([origin, wire.url].sort());
   });
