@@ -7,6 +7,7 @@
  * Back-pressure: no batch starts and nothing is read beyond these while the reader takes nothing.
  * Limit: an iterator that never answers cannot be stopped; it is told to return and left behind.
  */
+import { maxTransactions } from '../encryption/encryption.ts';
 import { ContractError } from '../errors.ts';
 import type { Progress, StreamOptions } from './client.ts';
 import {
@@ -57,7 +58,7 @@ export async function* streamLogits(
   common: Common,
   source: Source,
   options: StreamOptions,
-  expected = Number.POSITIVE_INFINITY,
+  expected?: number,
 ): AsyncGenerator<RawScore, undefined, undefined> {
   const { inFlight, largest, lingerMs, stops } = parse(options);
   throwIfCancelled(options.signal);
@@ -93,7 +94,8 @@ export async function* streamLogits(
   async function aim(): Promise<{ model: ServedModel; most: number }> {
     const key = await unlessCancelled(common.secretKey(), signal);
     const model = await common.champion.current(signal);
-    return { model, most: Math.min(largest, planOf(key, model, expected, options.layout).most) };
+    const count = expected ?? maxTransactions(key.preset, 'column', 1);
+    return { model, most: Math.min(largest, planOf(key, model, count, options.layout).most) };
   }
 
   async function start(entries: readonly Entry[]): Promise<void> {

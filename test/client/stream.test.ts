@@ -116,7 +116,7 @@ describe('a long source', () => {
 
   test('without a batch size requests are full', async () => {
     const { total } = layoutOf(model.contract);
-    const full = maxTransactions('standard', chooseLayout('standard', total, Number.POSITIVE_INFINITY), total);
+    const full = maxTransactions('standard', chooseLayout('standard', total, 4096), total);
     const { results } = await collect(source(full + 100).items);
     expect(results.every((result) => right(result))).toBe(true);
     expect(results).toHaveLength(full + 100);
