@@ -187,10 +187,13 @@ function decryptPolynomial(runtime: SealRuntime, decryptor: Decryptor, residues:
   const { preset } = runtime;
   const shape = { parmsId: preset.replyParmsId, degree: preset.degree, primes: 1, scale: replyScale(preset) };
   const prime = preset.primes[0];
+  if (residues.some((residue) => residue >= prime)) {
+    throw new EncryptionError('CIPHERTEXT_MALFORMED', 'a residue of the reply is not below its prime', {
+      where: 'reply',
+    });
+  }
   using scope = new Scope();
-  const ciphertext = scope.own(
-    attempt('CIPHERTEXT_MALFORMED', 'reply', () => loadCiphertext(runtime, shape, residues, false)),
-  );
+  const ciphertext = scope.own(loadCiphertext(runtime, shape, residues, false));
   runtime.evaluator.cipherTransformToNttInplace(ciphertext);
   const plaintext = scope.own(new runtime.seal.Plaintext());
   decryptor.decrypt(ciphertext, plaintext);

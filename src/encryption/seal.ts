@@ -109,9 +109,8 @@ export function loadCiphertext(
   residues: BigUint64Array,
   ntt: boolean,
 ): Ciphertext {
-  const ciphertext = new runtime.seal.Ciphertext();
-  ciphertext.loadFromArray(runtime.context, ciphertextBytes(shape, residues, ntt));
-  return ciphertext;
+  const bytes = ciphertextBytes(shape, residues, ntt);
+  return loaded(new runtime.seal.Ciphertext(), (ciphertext) => ciphertext.loadFromArray(runtime.context, bytes));
 }
 
 /** The residues of both polynomials, in whatever form the ciphertext is. */
@@ -140,7 +139,16 @@ export function transform(
 }
 
 export function loadPlaintext(runtime: SealRuntime, bytes: Uint8Array): Plaintext {
-  const plaintext = new runtime.seal.Plaintext();
-  plaintext.loadFromArray(runtime.context, bytes);
-  return plaintext;
+  return loaded(new runtime.seal.Plaintext(), (plaintext) => plaintext.loadFromArray(runtime.context, bytes));
+}
+
+/** An object that refuses its bytes is deleted here: nobody else knows it. */
+function loaded<T extends ClassHandle>(object: T, load: (object: T) => void): T {
+  try {
+    load(object);
+    return object;
+  } catch (error) {
+    object.delete();
+    throw error;
+  }
 }

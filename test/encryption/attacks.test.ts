@@ -118,16 +118,20 @@ describe('what a reply is made of', () => {
     expect(encryption.decryptReply(key, header, reply)).toHaveLength(transactions);
   });
 
-  test('a ciphertext whose first polynomial is zero is answered with the flood on a random phase', () => {
+  test('a ciphertext of another phase than any transaction has is answered with one flooded number', () => {
     const model = modelOf(weightsOf(8));
     const header = headerOf(key, model, 'row', 1);
     const request = encryption.encryptRequest(key, header, [[[1, 1]]]);
     const [part] = readFrame('request', request).parts;
-    part.fill(0, 113, part.length - 81);
+    // The second half of c0 from another ciphertext: the phase is random modulo q.
+    const other = readFrame('request', encryption.encryptRequest(key, header, [[[1, 1]]])).parts[0];
+    part.set(other.subarray(part.length / 2, part.length - 81), part.length / 2);
     const [a, b] = [0, 1].map(() => encryption.decryptReply(key, header, scorer.score(model, key.publicKey, request)));
-    // c1 is the expansion of a seed, so c1 * s * w is a multiple of the weights by large numbers, within +-1024.
-    expect(Math.abs(a[0])).toBeLessThan(1025);
-    // Two answers to it differ by two floods, below 2 * 9 deviations but with 1e-18.
-    expect(Math.abs(a[0] - b[0])).toBeLessThan(18 * 2 ** (preset.floodBits - productBits(preset)));
+    expect(a).toHaveLength(1);
+    // Two answers differ by two floods, modulo the range of a reply: 18 deviations but with 1e-36.
+    const range = 2 ** 89 / 2 ** productBits(preset);
+    const gap = Math.abs(a[0] - b[0]);
+    expect(Math.min(gap, Math.abs(range - gap))).toBeLessThan(18 * 2 ** (preset.floodBits - productBits(preset)));
+    expect(gap).toBeGreaterThan(0);
   });
 });

@@ -112,6 +112,16 @@ describe.each(Object.values(PRESETS))('preset $name', (preset) => {
     expect(codeOf(() => checkPublicKey(zeroed(2 * preset.degree, words, 0n)))).toBe('PUBLIC_KEY_DEGENERATE');
   });
 
+  test.each([0n, 5n])('a ciphertext whose first polynomial is %d everywhere is refused', (value) => {
+    for (const prime of [0, 1]) {
+      const bytes = ciphertext.slice();
+      const view = new DataView(bytes.buffer);
+      const first = prime * preset.degree;
+      for (let i = first; i < first + preset.degree; i++) view.setBigUint64(113 + 8 * i, value, true);
+      expect(codeOf(() => checkCiphertext(bytes, preset, 'c'))).toBe('CIPHERTEXT_MALFORMED');
+    }
+  });
+
   test('mutated and truncated bytes never get past with another meaning (property)', () => {
     const codes = ['CIPHERTEXT_MALFORMED', 'CIPHERTEXT_PARAMETERS'];
     fc.assert(
