@@ -1,6 +1,6 @@
 /** A database that goes away in the middle of a plan, loudly and in silence: the plan waits, and goes on to the same model. */
 import { createServer, connect as dial, type Socket } from 'node:net';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterAll, expect, test } from '@jest/globals';
 import type { AggregatorEvent } from '../../federated/aggregator/desk.ts';
 import { fetchModel, proposePlan } from '../../federated/protocol/client.ts';
 import { usePostgres } from '../support/postgres.ts';
@@ -10,9 +10,11 @@ import { plainModelHash, sumPlan } from './maskedPlan.ts';
 const postgres = usePostgres();
 const cleanUp: (() => Promise<unknown>)[] = [];
 
-afterEach(async () => {
+afterAll(async () => {
   for (const step of cleanUp.splice(0).reverse()) await step();
 });
+
+// These tests wait for time limits more than they compute: side by side they take as long as one.
 
 const ALL = [1, 2, 3, 4];
 
@@ -68,7 +70,7 @@ async function wireTo(url: string) {
   };
 }
 
-test.each(['loudly', 'in silence'])(
+test.concurrent.each(['loudly', 'in silence'])(
   'a database that goes away %s in the middle of sums costs time, and nothing else',
   async (how) => {
     const c = makeConsortium(4, 3);
@@ -100,7 +102,7 @@ test.each(['loudly', 'in silence'])(
   120_000,
 );
 
-test('a stop does not wait for a database that has fallen silent', async () => {
+test.concurrent('a stop does not wait for a database that has fallen silent', async () => {
   const c = makeConsortium(4, 3);
   const wire = await wireTo(await postgres.freshDatabase());
   const aggregator = await startTestAggregator(c, wire.url);
