@@ -96,6 +96,10 @@ test('runs the whole main job and leaves nothing running', async () => {
   expect(result.encrypted.rowMaxLogitError).toBeLessThanOrEqual(2e-3);
   expect(result.encrypted.columnMaxLogitError).toBeGreaterThan(0);
   expect(result.encrypted.columnMaxLogitError).toBeLessThanOrEqual(2e-3);
+  expect(result.encrypted.streamed).toBe(4096);
+  expect(result.encrypted.streamedPerSecond).toBeGreaterThan(0);
+  expect(out).toMatch(/metered: [\d,]+ of 1,000,000 vectors/);
+  expect(out).toContain('revoked: KEY_REVOKED');
   expect(result.audit.verified).toBe(result.audit.entries);
   // A thousand decisions and every release of every bank are in the logs.
   expect(result.audit.entries).toBeGreaterThan(1000 + 3 * 2 * result.rounds);

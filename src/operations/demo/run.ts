@@ -25,7 +25,7 @@ import { aucOn, bounded, computeBaselines, readLabelled } from './baselines.ts';
 import { type Consortium, startConsortium } from './consortium.ts';
 import { prepareData } from './data.ts';
 import { stageOutage } from './outage.ts';
-import { scoreEverything } from './scoring.ts';
+import { type DemoScores, scoreEverything } from './scoring.ts';
 import { openSupervisor } from './supervisor.ts';
 import { verifyLogs } from './verification.ts';
 import { bar, type DemoView } from './view.ts';
@@ -53,8 +53,8 @@ export interface DemoResult {
   banks: { name: string; aucAlone: number }[];
   aucFederated: number;
   aucPooledNonPrivate: number;
-  encrypted: { rowMaxLogitError: number; columnMaxLogitError: number };
-  latencyMs: { scoreP50: number; scoreEncryptedRowP50: number };
+  encrypted: DemoScores['encrypted'];
+  latencyMs: DemoScores['latencyMs'];
   audit: { entries: number; verified: number };
 }
 

@@ -59,6 +59,10 @@ export function openDemoView(out: NodeJS.WriteStream): DemoView {
       );
       row('worst encrypted logit error, row', result.encrypted.rowMaxLogitError.toExponential(1));
       row('worst encrypted logit error, column', result.encrypted.columnMaxLogitError.toExponential(1));
+      row(
+        'encrypted scores a second, streamed',
+        `${Math.round(result.encrypted.streamedPerSecond)} (${result.encrypted.streamed} in a stream)`,
+      );
       row('audit entries verified offline', `${result.audit.verified} of ${result.audit.entries}`);
       row('seconds', result.seconds.toFixed(1));
       line(table.toString());

@@ -12,7 +12,7 @@ test('losses are printed rounded up', () => {
   openDemoView(out as unknown as NodeJS.WriteStream).table({
     ...{ seconds: 1, epsilon: 1, delta: 1e-6, rounds: 30, banks: [], aucFederated: 0.9, aucPooledNonPrivate: 0.91 },
     losses: { aggregator: 0.99999951, readers: 0.6121 },
-    encrypted: { rowMaxLogitError: 1e-4, columnMaxLogitError: 1e-4 },
+    encrypted: { rowMaxLogitError: 1e-4, columnMaxLogitError: 1e-4, streamed: 4096, streamedPerSecond: 3500.4 },
     latencyMs: { scoreP50: 1, scoreEncryptedRowP50: 30 },
     audit: { verified: 7, entries: 7 },
   });
