@@ -3,9 +3,8 @@
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import {
   type Client,
@@ -14,123 +13,41 @@ import {
   decryptLogitsForMeasurement,
   type SecretKey,
 } from '../../src/client/client.ts';
-import { chooseLayout } from '../../src/client/layout.ts';
-import { binRecord, type Contract, contractHash, layoutOf, parseContract } from '../../src/contract/contract.ts';
-import { inspectPublicKey, openEncryption } from '../../src/encryption/encryption.ts';
-import { readFrameHeader } from '../../src/encryption/wire.ts';
 import { ClientError, EncryptionError } from '../../src/errors.ts';
 import { scoreOf } from '../../src/learning/score.ts';
-import { systemRandom } from '../../src/random.ts';
-import { modelOf, seededRandom } from '../encryption/support.ts';
+import { contractOf, exactLogit, openSmallNode, type SmallNode, scaling, testModel } from './smallNode.ts';
 
-const reason = (code: string) => ({ code, text: `Reason ${code}` });
-const contract: Contract = parseContract({
-  format: 'veilrisk-contract/1',
-  name: 'client-test',
-  version: 1,
-  title: 'Contract of the client tests',
-  synthetic: true,
-  fields: [
-    { kind: 'numeric', name: 'amount', min: 0, max: 1000, scale: 'linear', bins: 10, reason: reason('AMOUNT') },
-    { kind: 'categorical', name: 'channel', categories: ['web', 'shop'], reason: reason('CHANNEL') },
-    { kind: 'boolean', name: 'abroad', reason: reason('ABROAD') },
-  ],
-  label: { name: 'fraud', positive: ['1'], negative: ['0'] },
-  subject: null,
-  time: null,
-  maxRecordsPerSubject: 1,
-  csv: { header: true, delimiter: ',', comment: null, trim: true, missing: [] },
-});
-const { total, offsets } = layoutOf(contract);
-const random = seededRandom(3);
-const weights = Array.from({ length: total }, () => 4 * random.unit() - 2);
-const models = ['aa', 'bb'].map((name) => modelOf(weights, -0.5, name));
-const scaling = { anchorLogit: -1, anchorScore: 500, pointsToDouble: 50, residualBound: 0.6 };
-
+const contract = contractOf(1, ['web', 'shop']);
+const model = testModel(contract, 'aa');
 const transactions = Array.from({ length: 25 }, (_, i) => ({
   amount: i * 40,
   channel: ['web', 'shop', 'phone'][i % 3],
   abroad: i % 2 === 0,
 }));
-const exact = transactions.map((record) =>
-  binRecord(contract, record).bins.reduce((sum, bin, k) => sum + weights[offsets[k] + bin], -0.5),
-);
+const exact = transactions.map((record) => exactLogit(model, record));
+const ENCRYPTED = '/v1/scores/encrypted';
 
-let server: Server;
+let node: SmallNode;
 let url: string;
 let secretKey: SecretKey;
 let client: Client;
-/** What the node does differently in a test. */
-let node: { listed: number; served: number; answer?: (request: IncomingMessage, response: ServerResponse) => boolean };
-const registered = new Map<string, Uint8Array>();
-const seen: { path: string; type: string | undefined; authorization: string | undefined; bytes: number }[] = [];
 
 beforeAll(async () => {
-  const encryption = await openEncryption('standard');
-  const scorer = encryption.openScorer(systemRandom());
-  server = createServer(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
-    const body = new Uint8Array(Buffer.concat(chunks));
-    const { authorization, 'content-type': type } = request.headers;
-    seen.push({ path: request.url!, type, authorization, bytes: body.length });
-    const json = (status: number, document: unknown) => {
-      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(document));
-    };
-    if (node.answer?.(request, response)) return;
-    if (request.url === '/v1/models') {
-      const model = models[node.listed];
-      return json(200, {
-        models: [
-          {
-            hash: model.hash,
-            status: 'champion',
-            family: 'scorecard',
-            contractHash: contractHash(contract),
-            contract,
-            scaling,
-            decisionThresholds: { version: 1, hash: '00'.repeat(32), reviewFrom: 520, declineFrom: 640 },
-            encryption: { presets: ['standard'], dimension: total },
-          },
-        ],
-      });
-    }
-    if (request.url === '/v1/keys') {
-      const key = await inspectPublicKey(body);
-      registered.set(key.keyId, body);
-      return json(201, {
-        ...key,
-        createdAt: '2026-01-01T00:00:00Z',
-        expiresAt: null,
-        revokedAt: null,
-        replacedBy: null,
-        standing: 'usable',
-        audit: { index: 0, leafHash: '00'.repeat(32) },
-      });
-    }
-    const model = models[node.served];
-    const header = readFrameHeader('request', body);
-    if (header.modelHash !== model.hash) {
-      node.listed = node.served;
-      return json(409, { code: 'MODEL_CONTRACT_MISMATCH', detail: 'another model' });
-    }
-    const publicKey = registered.get(header.keyId);
-    if (publicKey === undefined) return json(404, { code: 'KEY_UNKNOWN', detail: 'not registered', where: 'key id' });
-    response.writeHead(200, { 'content-type': type! }).end(scorer.score(model, publicKey, body));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  node = await openSmallNode(model);
+  ({ url } = node);
   secretKey = await createKeys();
 });
 
-afterAll(() => new Promise((resolve) => server.close(resolve)));
+afterAll(() => node.close());
 
 beforeEach(async () => {
-  node = { listed: 0, served: 0 };
-  client = createClient({ url, apiKey: 'vrk_test', secretKey });
+  node.reset(model);
+  client = createClient({ url, apiKey: 'vrk_test', secretKey, backoffMs: 1 });
   await client.registerKey();
-  seen.length = 0;
+  node.seen.length = 0;
 });
+
+const paths = () => node.seen.map(({ path }) => path);
 
 /** Probability q at which the expected residual, clipped to 0.6, is zero: q min(c, 1 - p) = (1 - q) min(c, p). */
 function calibrated(logit: number): number {
@@ -150,7 +67,8 @@ describe('encrypted scoring', () => {
 
   test('results are rounded, in order, with the decision of the public thresholds', async () => {
     const scores = await client.scoreEncrypted(transactions);
-    scores.forEach(({ score, probability, decision }, i) => {
+    scores.forEach(({ score, probability, decision, ...rest }, i) => {
+      expect(rest).toEqual({ model: { hash: model.linear.hash } });
       expect(Math.abs(score - scoreOf(scaling, exact[i]))).toBeLessThanOrEqual(1);
       expect(Math.abs(probability - calibrated(exact[i]))).toBeLessThan(1e-3);
       expect(Number(probability.toFixed(4))).toBe(probability);
@@ -161,39 +79,31 @@ describe('encrypted scoring', () => {
 
   test('the upload has its media type, the API key, and no more bytes than one row ciphertext', async () => {
     await client.scoreEncrypted(transactions.slice(0, 1));
-    expect(seen.at(-1)).toMatchObject({
-      path: '/v1/scores/encrypted',
-      type: 'application/vnd.veilrisk.encrypted-scores',
-      authorization: 'Bearer vrk_test',
+    expect(node.seen.at(-1)).toMatchObject({
+      path: ENCRYPTED,
+      headers: { 'content-type': 'application/vnd.veilrisk.encrypted-scores', authorization: 'Bearer vrk_test' },
     });
-    expect(seen.at(-1)!.bytes).toBeLessThanOrEqual(66_000);
+    expect(node.seen.at(-1)!.bytes).toBeLessThanOrEqual(66_000);
   });
 
   test('a champion that changed between listing and scoring is asked for again, once', async () => {
     await client.scoreEncrypted(transactions.slice(0, 1));
-    node.served = 1;
+    node.served = testModel(contract, 'bb');
     expect(await client.scoreEncrypted(transactions.slice(0, 2))).toHaveLength(2);
-    expect(seen.map(({ path }) => path).filter((path) => path === '/v1/models')).toHaveLength(2);
+    expect(paths().filter((path) => path === '/v1/models')).toHaveLength(2);
   });
 
   test('no transactions, no request for scores', async () => {
     expect(await client.scoreEncrypted([])).toEqual([]);
-    expect(seen.filter(({ path }) => path === '/v1/scores/encrypted')).toEqual([]);
+    expect(paths().filter((path) => path === ENCRYPTED)).toEqual([]);
   });
-});
-
-test('layout: row below half a column, column above, row again when a column is too large to send', () => {
-  expect(chooseLayout('standard', 350, 1)).toBe('row');
-  expect(chooseLayout('standard', 350, 2047)).toBe('row');
-  expect(chooseLayout('standard', 350, 2048)).toBe('column');
-  expect(chooseLayout('standard', 2000, 4096)).toBe('row');
 });
 
 describe('refusals', () => {
   test('a record that does not fit names the transaction and sends nothing', async () => {
     const bad = [transactions[0], { ...transactions[1], amount: 'much' }];
     await expect(client.scoreEncrypted(bad)).rejects.toMatchObject({ code: 'RECORD_INVALID', where: 'transaction 1' });
-    expect(seen.filter(({ path }) => path === '/v1/scores/encrypted')).toEqual([]);
+    expect(paths().filter((path) => path === ENCRYPTED)).toEqual([]);
   });
 
   test("a problem document becomes an error with the service's code", async () => {
@@ -253,6 +163,139 @@ describe('refusals', () => {
     const lost = createClient({ url: 'http://127.0.0.1:9', apiKey: 'vrk_test', retries: 1, backoffMs: 1 });
     await expect(lost.models()).rejects.toMatchObject({ code: 'SERVICE_UNREACHABLE' });
     await expect(lost.scoreEncrypted(transactions)).rejects.toBeInstanceOf(EncryptionError);
+  });
+});
+
+describe('keys', () => {
+  test('registered with days, listed, rotated with a grace time, revoked', async () => {
+    const [first, second] = [await createKeys(), await createKeys()];
+    const mine = createClient({ url, apiKey: 'vrk_test', secretKey: first });
+    expect(await mine.registerKey({ days: 30 })).toMatchObject({ keyId: first.keyId, standing: 'usable' });
+    expect(node.seen.at(-1)!.headers['veilrisk-key-days']).toBe('30');
+    const { key, replaced } = await mine.rotateKey(second, { days: 60, graceHours: 1 });
+    expect(node.seen.at(-1)).toMatchObject({
+      path: `/v1/keys/${first.keyId}/rotation`,
+      headers: { 'veilrisk-key-days': '60', 'veilrisk-grace-hours': '1' },
+    });
+    expect([key.keyId, replaced.keyId, replaced.replacedBy]).toEqual([second.keyId, first.keyId, second.keyId]);
+    // The new one is used from now on: encrypted for, and revoked when none is named.
+    await mine.scoreEncrypted(transactions.slice(0, 1));
+    expect(await mine.revokeKey()).toMatchObject({ keyId: second.keyId, standing: 'revoked' });
+    expect(await mine.revokeKey(first.keyId)).toMatchObject({ keyId: first.keyId, standing: 'revoked' });
+    expect((await mine.keys()).map(({ keyId }) => keyId)).toEqual(expect.arrayContaining([first.keyId, second.keyId]));
+    expect(
+      node.seen.some(({ headers }) => 'veilrisk-key-days' in headers && headers['content-type'] === undefined),
+    ).toBe(false);
+  });
+
+  test('a rotation that is refused changes nothing', async () => {
+    node.answer = (request, response) =>
+      request.url!.endsWith('/rotation') && Boolean(response.writeHead(409).end('{"code":"KEY_LIMIT"}'));
+    const refused = client.rotateKey(await createKeys());
+    await expect(refused).rejects.toMatchObject({ serviceCode: 'KEY_LIMIT', status: 409 });
+    expect(await client.scoreEncrypted(transactions.slice(0, 1))).toHaveLength(1);
+  });
+
+  test('an answer about another key is no answer', async () => {
+    const stranger = createClient({ url, apiKey: 'vrk_test', secretKey: await createKeys() });
+    const { keyId } = await stranger.registerKey();
+    node.answer = (_request, response) => {
+      const state = { keyId, preset: 'standard', createdAt: '2026-01-01T00:00:00.000Z', expiresAt: null };
+      const rest = { revokedAt: null, replacedBy: null, standing: 'usable', audit: { index: 0, leafHash: keyId } };
+      response.writeHead(200).end(JSON.stringify({ ...state, ...rest }));
+      return true;
+    };
+    await expect(client.registerKey()).rejects.toMatchObject({ code: 'REPLY_MALFORMED' });
+    await expect(client.revokeKey(secretKey.keyId)).rejects.toMatchObject({ code: 'REPLY_MALFORMED' });
+  });
+
+  test('usage is what was scored', async () => {
+    await client.scoreEncrypted(transactions);
+    expect(await client.usage()).toEqual([
+      { model: { hash: model.linear.hash, status: 'champion' }, vectors: 25, limit: 1000, left: 975 },
+    ]);
+  });
+});
+
+describe('secrets', () => {
+  test('callbacks are asked when first needed, once, even by calls at the same time', async () => {
+    const asked = { apiKey: 0, secretKey: 0 };
+    const mine = createClient({
+      url,
+      apiKey: async () => `vrk_${++asked.apiKey}`,
+      secretKey: async () => {
+        asked.secretKey++;
+        return secretKey;
+      },
+    });
+    expect(asked).toEqual({ apiKey: 0, secretKey: 0 });
+    await mine.models();
+    expect(asked).toEqual({ apiKey: 1, secretKey: 0 });
+    await Promise.all([0, 1, 2].map((i) => mine.scoreEncrypted([transactions[i]])));
+    expect(asked).toEqual({ apiKey: 1, secretKey: 1 });
+    expect(new Set(node.seen.map(({ headers }) => headers.authorization))).toEqual(new Set(['Bearer vrk_1']));
+  });
+
+  test.each(['apiKey', 'secretKey'] as const)(
+    'a failing %s callback: its own error, and it is asked again',
+    async (which) => {
+      const sealed = new TypeError('the vault is sealed');
+      let failures = 2;
+      const failing =
+        <T>(value: T) =>
+        () => {
+          if (failures-- > 0) throw sealed;
+          return value;
+        };
+      const secrets = { apiKey: 'vrk_test', secretKey };
+      const mine = createClient({ url, ...secrets, [which]: failing(secrets[which]) });
+      await expect(mine.scoreEncrypted(transactions)).rejects.toBe(sealed);
+      await expect(mine.scoreEncrypted(transactions)).rejects.toBe(sealed);
+      expect(node.seen.filter(({ path }) => path === ENCRYPTED)).toEqual([]);
+      expect(await mine.scoreEncrypted(transactions)).toHaveLength(25);
+    },
+  );
+
+  test('neither client nor errors show API key or secret key', async () => {
+    const apiKey = 'vrk_not-to-be-seen';
+    const tail = secretKey.exposeSealBytes().subarray(-30);
+    const hidden = [apiKey, Buffer.from(tail).toString('hex'), tail.join('')];
+    const mine = createClient({ url, apiKey, secretKey, retries: 0, timeoutMs: 1000 });
+    const bad = createClient({ url, apiKey: `${apiKey}\n`, secretKey });
+    node.faults = ['lost'];
+    const shown: unknown[] = [mine, secretKey, { secretKey }];
+    shown.push(await mine.scoreEncrypted(transactions).catch((error: unknown) => error));
+    shown.push(await bad.models().catch((error: unknown) => error));
+    shown.push(
+      await createClient({ url: 'http://127.0.0.1:9', apiKey, retries: 0 })
+        .models()
+        .catch((e: unknown) => e),
+    );
+    expect(shown.slice(3).map((error) => (error as ClientError).code)).toEqual([
+      'SERVICE_UNREACHABLE',
+      'OPTION_INVALID',
+      'SERVICE_UNREACHABLE',
+    ]);
+    for (const one of shown) {
+      const text =
+        inspect(one, { depth: 9, showHidden: true, maxArrayLength: null }) + JSON.stringify(one) + String(one);
+      for (const secret of hidden) expect(text.replaceAll(/[ ,]|0x/g, '')).not.toContain(secret);
+    }
+  });
+
+  test.each([
+    ['url', 'ftp://node.example'],
+    ['url', 'https://user:secret@node.example'],
+    ['url', 'node.example'],
+    ['retries', 8],
+    ['retries', -1],
+    ['timeoutMs', 0],
+    ['deadlineMs', Number.NaN],
+    ['backoffMs', -1],
+  ])('%s %p is refused, and not shown', (option, value) => {
+    const open = () => createClient({ url, apiKey: 'vrk_test', [option]: value });
+    expect(open).toThrow(expect.objectContaining({ code: 'OPTION_INVALID', where: option }));
+    expect(open).toThrow(expect.not.objectContaining({ message: expect.stringContaining('secret') }));
   });
 });
 

@@ -3,6 +3,7 @@
  */
 import { createDecipheriv, createHash, scryptSync } from 'node:crypto';
 import { beforeAll, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import {
   createKeys,
   exportSecretKey,
@@ -152,6 +153,22 @@ describe('refusals', () => {
     ['a length of 4 GB', 51, 255],
   ])('hostile header, whole file with digest: %s', async (_, at, value) => {
     expect(await codeOf(openKeyFile(redigested(changed(at, value)), PASSPHRASE))).toBe('KEY_FILE_MALFORMED');
+  });
+
+  test('headers of any bytes, whole file with digest: a public part or KEY_FILE_MALFORMED', () => {
+    fc.assert(
+      fc.property(fc.nat(71), fc.uint8Array({ minLength: 1, maxLength: 8 }), (at, bytes) => {
+        const mutated = file.slice();
+        mutated.set(bytes.subarray(0, 72 - at), at);
+        redigested(mutated);
+        try {
+          expect(publicPart(mutated).keyId).toBe(key.keyId);
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'KEY_FILE_MALFORMED' });
+        }
+      }),
+      { numRuns: 200, seed: 9 },
+    );
   });
 
   test('a passphrase that is empty or no text', async () => {

@@ -100,7 +100,7 @@ describe('what is repeated', () => {
     node.retryAfter = new Date(Date.now() + 2000).toUTCString();
     const before = performance.now();
     await open().scoreEncrypted(transactions);
-    expect(performance.now() - before).toBeGreaterThan(900);
+    expect(performance.now() - before).toBeGreaterThan(990);
   });
 
   test('a pause beyond the deadline is not begun', async () => {
@@ -114,8 +114,8 @@ describe('what is repeated', () => {
 
   test('an attempt without an answer ends with its time limit, and all of them with the deadline', async () => {
     node.faults = ['stalled'];
-    await open({ timeoutMs: 150 }).scoreEncrypted(transactions);
-    expect(frames()).toHaveLength(2);
+    await open({ timeoutMs: 500 }).scoreEncrypted(transactions);
+    expect(frames().length).toBeGreaterThanOrEqual(2);
     node.reset(model);
     node.faults = ['stalled', 'stalled', 'stalled', 'stalled', 'stalled'];
     const before = performance.now();
