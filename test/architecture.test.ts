@@ -83,6 +83,9 @@ const OWNERS: Record<string, readonly string[]> = {
   'shamir-secret-sharing': ['federated/secagg'],
   '@peculiar/x509': ['federated/provision'],
   'reflect-metadata': ['federated/provision'],
+  // Tools of the browser's bundle and of its test; no room needs them to run.
+  esbuild: [],
+  'playwright-core': [],
 };
 
 interface Import {

@@ -35,7 +35,10 @@ export function showFrame(frame: Uint8Array, into: HTMLElement): void {
     }),
     element('dt', { className: 'wide', textContent: 'your transaction' }),
     element('dd', { className: 'hex secret', textContent: hexOf(frame.subarray(secret, secret + SHOWN_BYTES)) }),
-    element('dd', { className: 'more', textContent: `and ${rest} bytes more. Send it again, and all of them change.` }),
+    element('dd', {
+      className: 'more',
+      textContent: `and ${rest} bytes more. Score it again: other numbers stand here.`,
+    }),
   );
 }
 

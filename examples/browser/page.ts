@@ -51,12 +51,9 @@ function say(where: string, text: string, kind: '' | 'good' | 'bad' = ''): void 
   status.className = `status ${kind}`;
 }
 
-function sayFailure(where: string, failure: Failure): void {
-  say(
-    where,
-    `${failure.message}${/[.!?]$/.test(failure.message) ? '' : '.'} ${failure.fix ?? ''} (${failure.code ?? 'PAGE'})`,
-    'bad',
-  );
+function sayFailure(where: string, { message, fix, code = 'PAGE' }: Failure): void {
+  const sentence = /[.!?]$/.test(message) ? message : `${message}.`;
+  say(where, [sentence, fix, `(${code})`].filter(Boolean).join(' '), 'bad');
 }
 
 /** Runs a step once at a time: its form's buttons are off meanwhile, and what goes wrong is said under it. */

@@ -295,6 +295,17 @@ withChromium('the SDK in a browser', () => {
     expect(Math.abs(Number(await text('#score')) - exact(records[1]))).toBeLessThanOrEqual(1);
   });
 
+  test('every control has a label, every status is announced, and a narrow window needs no sideways scrolling', async () => {
+    const unlabelled = await page.$$eval('input, select, progress', (controls) =>
+      controls.filter((one) => !(one as HTMLInputElement).labels?.length).map(({ id }) => id),
+    );
+    expect(unlabelled).toEqual([]);
+    expect(await page.getByRole('status').count()).toBe(4);
+    await page.setViewportSize({ width: 400, height: 800 });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(400);
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+
   test('the bundle loads in a page of this policy too, without code generation', async () => {
     const keyId = await page.evaluate(async (path) => {
       const sdk = await import(path);
