@@ -121,8 +121,7 @@ export function* decryptSteps(
     const both = new BigUint64Array(2 * degree);
     for (let i = 0; i < count; i++) both[i * stride] = kept[i];
     both.set(kept.subarray(count), degree);
-    const phase = decryptPolynomial(runtime, decryptor, both);
-    for (let i = 0; i < count; i++) logits[first + i] = phase[i * stride];
+    logits.set(decryptPolynomial(runtime, decryptor, both, { count, stride }), first);
     first += count;
     yield;
   }
@@ -182,8 +181,17 @@ function encryptPolynomial(
   return ciphertext.saveToArray(runtime.seal.ComprModeType.none);
 }
 
-/** The phase c0 + c1 * s of a reply, over the scale. @param residues c0 and c1 in coefficient form */
-function decryptPolynomial(runtime: SealRuntime, decryptor: Decryptor, residues: BigUint64Array): Float64Array {
+/**
+ * The phase c0 + c1 * s of a reply, over the scale, at the coefficients that hold results.
+ *
+ * @param residues c0 and c1 in coefficient form
+ */
+function decryptPolynomial(
+  runtime: SealRuntime,
+  decryptor: Decryptor,
+  residues: BigUint64Array,
+  { count, stride }: { count: number; stride: number },
+): Float64Array {
   const { preset } = runtime;
   const shape = { parmsId: preset.replyParmsId, degree: preset.degree, primes: 1, scale: replyScale(preset) };
   const prime = preset.primes[0];
@@ -204,7 +212,7 @@ function decryptPolynomial(runtime: SealRuntime, decryptor: Decryptor, residues:
     residuesAfter(bytes, PLAINTEXT_PREAMBLE_BYTES, preset.degree),
     'coefficients',
   );
-  return Float64Array.from(phase, (residue) => centred(residue, prime) / shape.scale);
+  return Float64Array.from({ length: count }, (_, i) => centred(phase[i * stride], prime) / shape.scale);
 }
 
 function openEncryptor(runtime: SealRuntime, key: SecretKey, scope: Scope): Encryptor {
