@@ -152,7 +152,9 @@ export interface Client {
   /**
    * The same for a source of any length, in bounded memory; results in the source's order.
    *
-   * An error comes after the results of everything before it. Leaving the loop early aborts what is under way.
+   * An error comes after the results of everything before it. Leaving the loop early aborts what is under way. Repeats
+   * within a call are never counted twice; the same transactions in another call are other ciphertexts, and are counted
+   * again.
    */
   scoreEncryptedStream(source: Source, options?: StreamOptions): StreamedScores;
 }
