@@ -40,6 +40,9 @@ const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
 export async function createKeyFile(path: string, preset: PresetName, passphrase: string): Promise<PublicPart> {
   // Before the second that sealing takes; what counts is the link below.
   if (await exists(path)) throw taken(path);
+  await stat(dirname(path)).catch((cause) => {
+    throw unusable(path, 'written', cause);
+  });
   const key = await createKeys(preset);
   await writeNew(path, await sealKeyFile(key, passphrase));
   return { keyId: key.keyId, preset: key.preset, publicKey: key.publicKey };

@@ -270,8 +270,8 @@ function unwritable(path: string, cause: unknown): ContractError {
 
 /** Of a failed system call; our own errors have codes too, and are no system calls. */
 function codeOf(cause: unknown): string {
-  const system = cause instanceof Error && 'syscall' in cause && 'code' in cause;
-  return system ? String(cause.code) : '';
+  if (typeof cause !== 'object' || cause === null || !('syscall' in cause) || !('code' in cause)) return '';
+  return String(cause.code);
 }
 
 function newRun(): string {
