@@ -46,7 +46,7 @@ test('no unkeyed hash of the transaction stays in the database', async () => {
   } finally {
     await client.end();
   }
-  expect(await scoreTransaction(node, request)).toEqual({ reply, replayed: true });
+  expect(await scoreTransaction(node, request)).toMatchObject({ reply, replayed: true });
 });
 
 test('the hash differs from node to node and between bodies, and not with the order of members', () => {
