@@ -1,6 +1,7 @@
 /**
- * The embedded PostgreSQL servers of a test run: one for each jest worker, started when a file first asks for it and
- * stopped when the run ends, is interrupted or fails. A run whose files need none starts none.
+ * What the files of a test run share: a cache of compiled modules for the processes they start, and the embedded
+ * PostgreSQL servers, one for each jest worker, started when a file first asks for it and stopped when the run ends, is
+ * interrupted or fails. A run whose files need none starts none.
  *
  * Jest's own process is the one that outlives every test file, so it owns the servers; files ask for one through a socket
  * in the run's directory (`askForServer`). One server for each worker, because a file may use all its connections.
@@ -22,10 +23,11 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Jest's globalSetup. */
 export default async function openServers(): Promise<void> {
-  if (process.env.TEST_DATABASE_URL) return;
   const directory = await mkdtemp(join(tmpdir(), 'veilrisk-test-'));
   // The user that runs the server finds its data below; names stay hidden, and only we may write to the socket.
   await chmod(directory, 0o711);
+  // The commands that tests start are one program: compiled once for the run, each starts in half the time.
+  process.env.NODE_COMPILE_CACHE ??= join(directory, 'compiled');
   const servers = new Map<string, Promise<EmbeddedServer>>();
   const socket = createServer({ allowHalfOpen: true }, async (asking) => {
     asking.on('error', () => {});
