@@ -88,7 +88,11 @@ async function askHidden(question: string): Promise<string> {
   try {
     return await terminal.question('', { signal: cancelled.signal });
   } catch (cause) {
-    throw new RequestError('USAGE', 'the question was cancelled', { where: 'terminal', cause });
+    throw new RequestError('USAGE', 'the question was cancelled', {
+      where: 'terminal',
+      fix: 'run the command again, or give --passphrase-file',
+      cause,
+    });
   } finally {
     terminal.close();
     process.stderr.write('\n');
