@@ -182,7 +182,7 @@ describe('adopting a model', () => {
       standardErrors: first.standardErrors!.filter((_, k) => k !== at),
     };
     await adoptModel(node, { contract: other, model, actor: 'operator' });
-    expect(await scoreTransaction(node, request)).toEqual({ reply, replayed: true });
+    expect(await scoreTransaction(node, request)).toMatchObject({ reply, replayed: true });
     await expect(scoreTransaction(node, { ...request, id: 'new' })).rejects.toMatchObject({ code: 'RECORD_INVALID' });
     await adoptModel(node, { contract, model: first, actor: 'operator' });
   });
