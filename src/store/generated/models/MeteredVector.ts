@@ -422,7 +422,7 @@ export type $MeteredVectorPayload<ExtArgs extends runtime.Types.Extensions.Inter
      */
     vectors: number
     /**
-     * How often it was answered; only an encrypted request is bounded.
+     * How often an encrypted request was answered; stays 1 for a transaction in the clear.
      */
     answers: number
     /**
