@@ -21,6 +21,7 @@ import type { StoreTransaction } from '../store/nodeStore.ts';
 import type { Caller } from './authentication.ts';
 import type { NodeContext } from './context.ts';
 import { encryptionPool } from './encryptionRoom.ts';
+import { publicKeyBytes } from './publicKeyBytes.ts';
 
 /** Usable keys of one owner: each is 100 to 200 kB that the node keeps. */
 export const MOST_USABLE_KEYS = 100;
@@ -207,10 +208,12 @@ export async function revokeEncryptionKey(
  */
 export async function usableKey(context: NodeContext, caller: Caller, keyId: string): Promise<Uint8Array> {
   const where = 'request frame, key id';
-  const key = await context.store.encryptionKeys.find(keyId);
+  const key = await context.store.encryptionKeys.state(keyId);
   if (key === null || key.owner !== caller.owner) throw unknownKey(where);
   requireUsable(key, context.clock(), where);
-  return key.publicKey;
+  const bytes = await publicKeyBytes(context, keyId);
+  if (bytes === null) throw unknownKey(where);
+  return bytes;
 }
 
 function standingOf(key: EncryptionKeyState, now: Date): ListedEncryptionKey['standing'] {
