@@ -154,8 +154,8 @@ describe('/openapi.json', () => {
   });
 
   test('gives the headers of keys with the ranges of this node, and the meter on both score routes', () => {
-    const { parameters } = openApiDocument({ keyDays: 90 }).paths?.['/v1/keys/{keyId}/rotation']
-      ?.post as unknown as Operation;
+    const rotation = openApiDocument({ keyDays: 90 }).paths?.['/v1/keys/{keyId}/rotation']?.post;
+    const { parameters } = rotation as unknown as Operation;
     const byName = Object.fromEntries((parameters ?? []).map(({ name, schema }) => [name, schema]));
     expect(byName['Veilrisk-Key-Days']).toMatchObject({ type: 'integer', minimum: 1, maximum: 90, default: 90 });
     expect(byName['Veilrisk-Grace-Hours']).toMatchObject({ type: 'integer', minimum: 0, maximum: 720, default: 24 });
