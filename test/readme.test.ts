@@ -36,11 +36,11 @@ test('the transaction of the curl example fits the demo contract', () => {
 
 test('every verb of the table explains itself, and no verb is missing', () => {
   const section = readme.slice(readme.indexOf('## The command line'), readme.indexOf('### A consortium'));
-  const rows = [...section.matchAll(/^\| `([a-z-]+)(?: ([a-z, ]+))?` \|/gm)].map(([, verb, subverbs]) => ({
+  const rows = [...section.matchAll(/^\| `([a-z-]+)(?: ([a-z, -]+))?` \|/gm)].map(([, verb, subverbs]) => ({
     verb,
     subverbs: subverbs?.split(', ') ?? [],
   }));
-  const listed = [...veilrisk('--help').matchAll(/^ {2}([a-z-]+)(?: \[options\])? {2,}/gm)].map(([, verb]) => verb);
+  const listed = [...veilrisk('--help').matchAll(/^ {2}([a-z-]+)(?: \[options\])?(?: <[a-z]+>)? {2,}/gm)].map(([, verb]) => verb);
   expect(rows.map(({ verb }) => verb).sort()).toEqual(listed.filter((verb) => verb !== 'help').sort());
   for (const { verb, subverbs } of rows) {
     const help = veilrisk(verb, '--help');

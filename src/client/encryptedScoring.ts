@@ -15,6 +15,7 @@ import {
   MEDIA_TYPE,
   maxTransactions,
   openEncryption,
+  PRESETS,
   type PresetName,
   type SecretKey,
   type SparseVector,
@@ -181,7 +182,11 @@ function usableDimension(model: ServedModel, preset: PresetName): number {
   const { total } = layoutOf(model.contract);
   const offered = model.encryption;
   const usable =
-    offered?.presets.includes(preset) && offered.dimension === total && model.contract.fields.length <= MAX_INPUT_MASS;
+    offered?.presets.includes(preset) &&
+    offered.dimension === total &&
+    // A larger one fits no ciphertext: a request of it would hold no transaction, and asking would have no end.
+    total <= PRESETS[preset].degree &&
+    model.contract.fields.length <= MAX_INPUT_MASS;
   if (usable) return total;
   throw new ClientError('REPLY_MALFORMED', `the node's model cannot be scored encrypted at preset ${preset}`, {
     where: '/v1/models',

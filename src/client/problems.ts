@@ -1,12 +1,15 @@
 /**
  * A service's refusal as a typed error.
  *
- * Source: RFC 9457. Texts of the service are shortened; its code is kept as it came, for callers to match on.
+ * Source: RFC 9457. Texts of the service are shortened and lose control characters, whoever prints them; its code is
+ * otherwise kept as it came, for callers to match on.
  */
 import { ClientError } from '../errors.ts';
 
 /** A problem document is short; whatever is longer is not one. */
 const LONGEST_TEXT = 500;
+/** What moves a terminal's cursor, ends a log's line or turns the direction of text: the service's word is shown as text. */
+const CONTROLS = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 
 export function malformed(path: string, cause?: unknown): ClientError {
   return new ClientError('REPLY_MALFORMED', 'the answer is not one of the veilrisk API', {
@@ -43,7 +46,7 @@ function membersOf(answer: Uint8Array): Record<string, unknown> {
 }
 
 function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value.slice(0, LONGEST_TEXT) : undefined;
+  return typeof value === 'string' ? value.slice(0, LONGEST_TEXT).replace(CONTROLS, ' ') : undefined;
 }
 
 function issuesOf(issues: unknown): { field: string; rule: string }[] {

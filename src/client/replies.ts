@@ -10,6 +10,8 @@ import { malformed } from './problems.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const decision = z.enum(['approve', 'review', 'decline']);
+/** Far beyond any real scaling; without it a hostile one makes a score that is no number. */
+const figure = z.number().min(-1e6).max(1e6);
 const receipt = z.object({ index: z.int().min(0), leafHash: hash });
 
 const model = z.object({
@@ -19,7 +21,7 @@ const model = z.object({
   contractHash: hash,
   contract: z.unknown(),
   scaling: z.object({
-    ...{ anchorLogit: z.number(), anchorScore: z.number(), pointsToDouble: z.number() },
+    ...{ anchorLogit: figure, anchorScore: figure, pointsToDouble: figure },
     residualBound: z.number().min(0.5).max(1).optional(),
   }),
   decisionThresholds: z.object({ reviewFrom: z.number(), declineFrom: z.number() }).optional(),
@@ -32,7 +34,7 @@ const score = z.object({
   score: z.int().min(0).max(1000),
   probability: z.number().min(0).max(1),
   decision,
-  reasons: z.array(z.looseObject({ code: z.string(), text: z.string() })),
+  reasons: z.array(z.looseObject({ code: z.string().regex(/^[A-Z][A-Z0-9_]{1,47}$/), text: z.string() })),
   model: z.object({ hash }),
   policy: z.looseObject({ version: z.int(), hash }),
   audit: receipt,
@@ -52,7 +54,7 @@ const keyList = z.object({ keys: z.array(keyState) });
 const rotation = z.object({ key: keyReply, replaced: keyState });
 
 const usage = z.object({
-  model: z.object({ hash, status: z.enum(['champion', 'retired']) }),
+  model: z.object({ hash, status: z.enum(['champion', 'retired', 'kept']) }),
   vectors: z.int().min(0),
   limit: z.int().min(0),
   left: z.int().min(0),

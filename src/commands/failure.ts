@@ -21,6 +21,11 @@ export function printFailure(error: unknown): void {
   for (const { field, rule } of alone ? [] : error.issues.slice(0, ISSUES_SHOWN)) lines.push(`  - ${field}: ${rule}`);
   if (error.issues.length > ISSUES_SHOWN) lines.push(`  - and ${error.issues.length - ISSUES_SHOWN} more`);
   if (error.fix) lines.push(`  fix: ${error.fix}`);
-  process.stderr.write(`${lines.join('\n')}\n`);
+  process.stderr.write(`${printable(lines.join('\n'))}\n`);
   process.exitCode = error.code === 'USAGE' || error.code === 'CONFIGURATION' ? 2 : 1;
+}
+
+/** Names in files and documents of others are shown, never obeyed by the terminal. */
+function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
 }

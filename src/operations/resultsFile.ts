@@ -7,6 +7,7 @@
  * Limit: two processes that write to the same file at once are not kept apart.
  */
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { appendFileSync, createReadStream } from 'node:fs';
 import { type FileHandle, open, readFile, rm, stat, truncate } from 'node:fs/promises';
 import * as z from 'zod';
@@ -65,16 +66,25 @@ export function formatLine(result: ResultLine, format: LineFormat): string {
   return `${line},${score},${probability},${decision},${quoted(reasons.join(' '))},${model},\n`;
 }
 
-/** RFC 4180, section 2, without line breaks: a line is a result. */
+/**
+ * RFC 4180, section 2, without line breaks: a line is a result. These texts are the node's: one that a spreadsheet would
+ * take for a formula gets an apostrophe before it (OWASP, "CSV Injection").
+ */
 function quoted(text: string): string {
-  const flat = text.replace(/[\r\n]+/g, ' ');
+  const flat = text.replace(/\p{Cc}+/gu, ' ').replace(/^(?=\s*[=+@-])/, "'");
   return /[",]/.test(flat) ? `"${flat.replaceAll('"', '""')}"` : flat;
 }
 
 /** Results to standard output; they cannot be gone on with. */
 export function openStandardOutput(format: LineFormat, out: NodeJS.WritableStream = process.stdout): Results {
   let full = false;
+  let failed: Error | undefined;
+  // Such as EPIPE, when the reader has seen enough: the run ends, and nothing more is sent to the node.
+  out.on('error', (cause: Error) => {
+    failed = cause;
+  });
   const put = (text: string) => {
+    if (failed !== undefined) throw unread(failed);
     full = !out.write(text);
   };
   if (format === 'csv') put(`${COLUMNS}\n`);
@@ -84,8 +94,10 @@ export function openStandardOutput(format: LineFormat, out: NodeJS.WritableStrea
     lastLine: null,
     write: (result) => put(formatLine(result, format)),
     async ready() {
-      if (full) await new Promise<void>((done) => void out.once('drain', done));
+      // Rejects with what the stream fails with.
+      if (full && failed === undefined) await once(out, 'drain').catch(() => {});
       full = false;
+      if (failed !== undefined) throw unread(failed);
     },
     async close() {},
   };
@@ -264,6 +276,14 @@ function unwritable(path: string, cause: unknown): ContractError {
   return new ContractError('FILE_UNREADABLE', `the results file cannot be written (${codeOf(cause)})`, {
     where: path,
     fix: 'Check the folder, its rights and the room on the disk; then go on with --resume.',
+    cause,
+  });
+}
+
+function unread(cause: unknown): ContractError {
+  return new ContractError('FILE_UNREADABLE', `the results cannot be written (${codeOf(cause)})`, {
+    where: 'standard output',
+    fix: 'Let its reader take all lines, or write to a file with --out.',
     cause,
   });
 }
