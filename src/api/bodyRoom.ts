@@ -3,7 +3,9 @@
  * claim is bounded by what is counted here, and not by how many connections they open. Callers share it fairly
  * (src/fairShare.ts), so none can keep the others out.
  *
- * Limit: it counts bodies. A body may be held twice for a moment, as read and as handed to a worker thread.
+ * A reply counts in the body's place from when it is made until its reader has taken it.
+ *
+ * Limit: a body may be held twice for a moment, as read and as handed to a worker thread.
  */
 import { EncryptionError } from '../errors.ts';
 import { openShares } from '../fairShare.ts';
@@ -15,6 +17,8 @@ export interface BodyRoom {
    * @throws EncryptionError POOL_FULL when it does not fit beside the others, or would exceed the caller's share
    */
   enter(owner: string, bytes: number): () => void;
+  /** Counts a reply that waits for its reader, unasked because it is there already; the function returned ends that, once. */
+  hold(owner: string, bytes: number): () => void;
 }
 
 /** @param limitBytes at least the largest single body, or that one could never be read */
@@ -26,6 +30,7 @@ export function openBodyRoom(limitBytes: number): BodyRoom {
       if (shortage !== null) throw full(shortage === 'caller');
       return shares.hold(owner, bytes);
     },
+    hold: shares.hold,
   };
 }
 

@@ -64,15 +64,18 @@ export function readBody(types: readonly string[], limitBytes: number): RequestH
 /**
  * As `readBody`, for bodies that are large, behind `requireScope`: the limit is asked for each request, which may refuse
  * it before a byte of its body is read, and the body counts in `room` for its caller from then until `answer` has
- * settled, even when its sender is gone. `answer` gets a signal that tells when the sender is.
+ * settled, even when its sender is gone. `answer` gets a signal that tells when the sender is. What it wrote and the caller
+ * has not taken counts in its place; a caller that has not taken all of it in time loses its connection.
  */
 export function answerLarge(options: {
   types: readonly string[];
   room: BodyRoom;
   limitBytes: (caller: Caller) => Promise<number>;
   answer: (request: Request, response: Response, gone: AbortSignal) => Promise<void>;
+  /** Milliseconds for taking a reply. */
+  replyTimeMs?: number;
 }): RequestHandler {
-  const { types, room, limitBytes, answer } = options;
+  const { types, room, limitBytes, answer, replyTimeMs = REPLY_TIME_MS } = options;
   return async (request, response) => {
     refuseOtherTypes(request, types);
     const caller = callerOf(response);
@@ -86,11 +89,26 @@ export function answerLarge(options: {
       gone.signal.throwIfAborted();
       await answer(request, response, gone.signal);
     } finally {
-      // The reply may wait long for its reader; the body does not.
       request.body = undefined;
       leave();
+      holdReply(room, caller.owner, response, replyTimeMs);
     }
   };
+}
+
+/** For a reply of 256 kB, 4 kB a second. */
+const REPLY_TIME_MS = 60_000;
+
+/** Counts what the caller has not taken yet, until it has or is gone. */
+function holdReply(room: BodyRoom, owner: string, response: Response, replyTimeMs: number): void {
+  const waiting = response.writableLength;
+  if (waiting === 0 || response.closed) return;
+  const release = room.hold(owner, waiting);
+  const end = setTimeout(() => response.destroy(), replyTimeMs);
+  response.once('close', () => {
+    clearTimeout(end);
+    release();
+  });
 }
 
 const left = () => new RequestError('REQUEST_MALFORMED', 'The caller left before its request was worked on.');

@@ -1,6 +1,6 @@
 /** Memory that callers can claim with request bodies: refused unread, bounded over all of them, given back. */
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import express from 'express';
 import { openBodyRoom } from '../../src/api/bodyRoom.ts';
@@ -211,5 +211,51 @@ test('a body counts until its work is done, even when its sender is gone', async
   } finally {
     server.closeAllConnections();
     await new Promise((closed) => server.close(closed));
+  }
+});
+
+test('a reply counts until it is taken, and who does not take it loses its connection', async () => {
+  const replyBytes = 24 * 1024 * 1024;
+  let closed = () => {};
+  const lost = new Promise<void>((done) => {
+    closed = done;
+  });
+  const answer = answerLarge({
+    ...{ types: ['application/octet-stream'], room: openBodyRoom(replyBytes), replyTimeMs: 2_000 },
+    limitBytes: async () => 10,
+    async answer(_request, response) {
+      response.once('close', closed);
+      response.send(Buffer.alloc(replyBytes));
+    },
+  });
+  const asCaller: express.RequestHandler = (_request, response, next) => {
+    response.locals.caller = { owner: 'caller', keyPrefix: 'aaaaaaaa' };
+    next();
+  };
+  const refuse: express.ErrorRequestHandler = (error, _request, response, _next) => {
+    response.status(503).json({ code: error.code });
+  };
+  const server = express().post('/', asCaller, answer).use(refuse).listen(0, '127.0.0.1');
+  await new Promise((listening) => server.once('listening', listening));
+  const { port } = server.address() as AddressInfo;
+  const deaf = connect(port, '127.0.0.1').on('error', () => {});
+  try {
+    deaf.pause();
+    const head = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\nContent-Length: 6\r\n\r\n';
+    deaf.write(`${head}123456`);
+    const url = `http://127.0.0.1:${port}/`;
+    const next = () =>
+      fetch(url, { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body: '123456' });
+    let refused: Response;
+    do refused = await next();
+    while (refused.status === 200 && (await refused.arrayBuffer()));
+    expect((await refused.json()).code).toBe('POOL_FULL');
+    await lost;
+    const taken = await next();
+    expect([taken.status, (await taken.arrayBuffer()).byteLength]).toEqual([200, replyBytes]);
+  } finally {
+    deaf.destroy();
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
   }
 });
