@@ -11,14 +11,14 @@ import { ContractError, EncryptionError, type FieldIssue } from '../errors.ts';
 import { probabilityOf, scoreOf } from '../learning/score.ts';
 import { type Champion, listModels, openChampion } from './champion.ts';
 import { codeEntry, type RawScore, type Transaction } from './encryptedScoring.ts';
-import { once } from './options.ts';
+import { registerPublicKey, rotatePublicKey } from './keyRegistry.ts';
+import { invalid, once } from './options.ts';
 import {
   type Decision,
   type KeyReply,
   type KeyState,
   parseKey,
   parseKeys,
-  parseRotation,
   parseScore,
   parseUsage,
   type Rotation,
@@ -180,22 +180,14 @@ export function createClient(options: ClientOptions): Client {
   }
 
   return {
-    async registerKey({ days } = {}) {
-      const { keyId, publicKey } = await secretKey();
-      const path = '/v1/keys';
-      const call = { headers: daysHeader(days), body: { type: BINARY, bytes: publicKey } };
-      return parseKey(path, await service.json('POST', path, call), keyId);
-    },
+    registerKey: async (options) => registerPublicKey(service, await secretKey(), options),
     async keys() {
       const path = '/v1/keys';
       return parseKeys(path, await service.json('GET', path));
     },
-    async rotateKey(next, { days, graceHours } = {}) {
+    async rotateKey(next, options) {
       const { keyId } = await secretKey();
-      const path = `/v1/keys/${keyId}/rotation`;
-      const grace = graceHours === undefined ? {} : { 'veilrisk-grace-hours': String(graceHours) };
-      const call = { headers: { ...daysHeader(days), ...grace }, body: { type: BINARY, bytes: next.publicKey } };
-      const rotation = parseRotation(path, await service.json('POST', path, call), keyId, next.keyId);
+      const rotation = await rotatePublicKey(service, keyId, next, options);
       secretKey = async () => next;
       return rotation;
     },
@@ -210,6 +202,7 @@ export function createClient(options: ClientOptions): Client {
     },
     models: () => listModels(service),
     async score(transaction, { id, idempotencyKey = crypto.randomUUID() } = {}) {
+      if (!IDEMPOTENCY_KEY.test(idempotencyKey)) throw invalid('idempotencyKey', '1 to 128 visible ASCII characters');
       const path = '/v1/scores';
       const body = id === undefined ? { transaction } : { transaction, id };
       const bytes = new TextEncoder().encode(JSON.stringify(body));
@@ -269,11 +262,8 @@ async function requireValid(
 
 /** Checked without a break: about 10 ms. */
 const TRANSACTIONS_A_TURN = 1024;
-const BINARY = 'application/octet-stream';
-
-function daysHeader(days: number | undefined): Record<string, string> {
-  return days === undefined ? {} : { 'veilrisk-key-days': String(days) };
-}
+/** As the API takes it. */
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,128}$/;
 
 /** The only form in which a decrypted logit leaves the SDK. */
 function present(raw: RawScore): StreamedScore {

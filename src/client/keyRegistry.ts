@@ -5,7 +5,7 @@
  */
 import type { PresetName } from '../encryption/encryption.ts';
 import { type KeyReply, parseKey, parseRotation, type Rotation } from './replies.ts';
-import { openService, type ServiceOptions } from './service.ts';
+import type { Service } from './service.ts';
 
 /** As `publicPart` reads it from a key file, or a `SecretKey`, of which only this is used. */
 export interface PublicPart {
@@ -18,18 +18,18 @@ const BINARY = 'application/octet-stream';
 
 /** @throws ClientError */
 export async function registerPublicKey(
-  options: ServiceOptions,
+  service: Service,
   { keyId, publicKey }: PublicPart,
   { days }: { days?: number | undefined } = {},
 ): Promise<KeyReply> {
   const path = '/v1/keys';
   const call = { headers: daysHeader(days), body: { type: BINARY, bytes: publicKey } };
-  return parseKey(path, await openService(options).json('POST', path, call), keyId);
+  return parseKey(path, await service.json('POST', path, call), keyId);
 }
 
 /** Registers `next` in the place of the key `oldId`. @throws ClientError */
 export async function rotatePublicKey(
-  options: ServiceOptions,
+  service: Service,
   oldId: string,
   next: PublicPart,
   { days, graceHours }: { days?: number | undefined; graceHours?: number | undefined } = {},
@@ -37,7 +37,7 @@ export async function rotatePublicKey(
   const path = `/v1/keys/${oldId}/rotation`;
   const grace = graceHours === undefined ? {} : { 'veilrisk-grace-hours': String(graceHours) };
   const call = { headers: { ...daysHeader(days), ...grace }, body: { type: BINARY, bytes: next.publicKey } };
-  return parseRotation(path, await openService(options).json('POST', path, call), oldId, next.keyId);
+  return parseRotation(path, await service.json('POST', path, call), oldId, next.keyId);
 }
 
 function daysHeader(days: number | undefined): Record<string, string> {

@@ -1,9 +1,9 @@
 /** `veilrisk apikey`: who may call the REST API. */
-import Table from 'cli-table3';
 import { type Command, InvalidArgumentError } from 'commander';
 import { createApiKey, listApiKeys, revokeApiKey, SCOPES, type Scope } from '../operations/apiKeys.ts';
 import type { OpenNode } from '../operations/context.ts';
 import { integerOption } from './options.ts';
+import { plainTable } from './text.ts';
 import { withNodeOf } from './withNode.ts';
 
 /** @param openNode opens the node of the flags; closed again when the verb ends */
@@ -60,7 +60,7 @@ Example:
         process.stdout.write(`${JSON.stringify(keys)}\n`);
         return;
       }
-      const table = new Table({ head: ['prefix', 'name', 'scopes', 'created', 'standing'], style: { head: [] } });
+      const table = plainTable(['prefix', 'name', 'scopes', 'created', 'standing'], 5);
       for (const { prefix, name, scopes, createdAt, standing } of keys) {
         table.push([prefix, name, scopes.join(', '), createdAt, standing]);
       }

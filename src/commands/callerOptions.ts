@@ -19,9 +19,10 @@ export interface Service {
   apiKey: string;
 }
 
-export const SECRETS_HELP = `
-The API key is read from --api-key-file or VEILRISK_API_KEY, the passphrase from --passphrase-file or
-VEILRISK_PASSPHRASE, or asked for on the terminal; VEILRISK_URL can stand for --url.`;
+export const SERVICE_HELP = `
+The API key is read from --api-key-file or VEILRISK_API_KEY; VEILRISK_URL can stand for --url.`;
+export const PASSPHRASE_HELP = `
+The passphrase is read from --passphrase-file or VEILRISK_PASSPHRASE, or asked for on the terminal.`;
 
 export function serviceFlags(command: Command): Command {
   return command

@@ -1,11 +1,11 @@
 /** `veilrisk callers`: what callers had scored, how much they may, and their encryption keys, on the node's own store. */
-import Table from 'cli-table3';
 import { type Command, InvalidArgumentError } from 'commander';
 import { RequestError } from '../errors.ts';
 import type { NodeFlags, OpenNode } from '../operations/context.ts';
 import { listEncryptionKeys, revokeEncryptionKey } from '../operations/encryptionKeys.ts';
 import { type CallerUsage, limitVectors, listUsage, usageOf } from '../operations/metering.ts';
 import { integerOption } from './options.ts';
+import { plainTable } from './text.ts';
 import { withNodeOf } from './withNode.ts';
 
 /** @param openNode opens the node of the flags; closed again when the verb ends */
@@ -40,7 +40,7 @@ Examples:
       const rows = usage.map(({ owner, model, vectors, limit, left }) => [
         ...[owner, model.hash.slice(0, HASH_SHOWN), model.status, vectors, limit, left],
       ]);
-      printTable(['caller', 'model', 'standing', 'vectors', 'limit', 'left'], rows);
+      printTable(['caller', 'model', 'standing', 'vectors', 'limit', 'left'], rows, 3);
     });
 
   nodeFlags(callers.command('limit'))
@@ -88,7 +88,7 @@ Examples:
       const rows = keys.map(({ keyId, owner, preset, createdAt, expiresAt, standing }) => [
         ...[keyId, owner, preset, createdAt, expiresAt ?? 'never', standing],
       ]);
-      printTable(['key id', 'caller', 'preset', 'created', 'expires', 'standing'], rows);
+      printTable(['key id', 'caller', 'preset', 'created', 'expires', 'standing'], rows, 6);
     });
 
   nodeFlags(callers.command('revoke-key'))
@@ -130,8 +130,8 @@ function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-function printTable(head: string[], rows: (string | number)[][]): void {
-  const table = new Table({ head, style: { head: [] } });
+function printTable(head: string[], rows: (string | number)[][], left: number): void {
+  const table = plainTable(head, left);
   table.push(...rows);
   process.stdout.write(`${table.toString()}\n`);
 }

@@ -11,9 +11,10 @@ import {
   rotateKeyFile,
 } from '../operations/callerKeys.ts';
 import {
+  PASSPHRASE_HELP,
   passphraseFlag,
   passphraseOf,
-  SECRETS_HELP,
+  SERVICE_HELP,
   type ServiceFlags,
   serviceFlags,
   serviceOf,
@@ -40,7 +41,7 @@ export function registerKeys(program: Command, settings: Settings): void {
       `
 Who has the file and the passphrase can read every reply to requests made with it. Neither can be recovered: keep a
 copy of both, apart from each other. The file can be read by this user only (mode 0600).
-${SECRETS_HELP}
+${PASSPHRASE_HELP}
 
 Examples:
   $ veilrisk keys create caller.vrk
@@ -50,7 +51,9 @@ Examples:
       const passphrase = await passphraseOf(flags, settings, { what: file, twice: true });
       const { keyId, preset } = await createKeyFile(file, flags.preset ?? 'standard', passphrase);
       process.stdout.write(flags.json ? `${JSON.stringify({ keyId, preset, file })}\n` : `${keyId}\n`);
-      process.stderr.write(`created ${file}; register it with: veilrisk keys register ${file} --url URL\n`);
+      process.stderr.write(
+        `created ${file}; register it with: veilrisk keys register ${file} --url URL --api-key-file FILE\n`,
+      );
     });
 
   keys
@@ -76,7 +79,7 @@ Examples:
     .option('--json', "print the node's answer as JSON")
     .addHelpText(
       'after',
-      `${SECRETS_HELP}
+      `${SERVICE_HELP}
 
 Example:
   $ veilrisk keys register caller.vrk --url https://scores.bank.example --api-key-file api-key --days 90`,
@@ -101,7 +104,7 @@ Example:
       `
 The same command again, after a crash or a lost answer, uses the new file that is there and changes nothing twice.
 Keep the old file until its replies have been read.
-${SECRETS_HELP}
+${SERVICE_HELP}${PASSPHRASE_HELP}
 
 Example:
   $ veilrisk keys rotate caller.vrk caller-2.vrk --url https://scores.bank.example --grace-hours 48`,
@@ -132,7 +135,7 @@ Example:
     .option('--json', "print the node's answer as JSON")
     .addHelpText(
       'after',
-      `${SECRETS_HELP}
+      `${SERVICE_HELP}
 
 Examples:
   $ veilrisk keys revoke caller.vrk --url https://scores.bank.example
@@ -150,7 +153,7 @@ Examples:
     .option('--json', 'print an array as JSON')
     .addHelpText(
       'after',
-      `${SECRETS_HELP}
+      `${SERVICE_HELP}
 
 Example:
   $ veilrisk keys list --url https://scores.bank.example --json`,

@@ -7,9 +7,10 @@ import { RequestError } from '../errors.ts';
 import { openSecretKey } from '../operations/callerKeys.ts';
 import { type FileReport, type FileScoring, scoreFile } from '../operations/scoreFile.ts';
 import {
+  PASSPHRASE_HELP,
   passphraseFlag,
   passphraseOf,
-  SECRETS_HELP,
+  SERVICE_HELP,
   type ServiceFlags,
   serviceFlags,
   serviceOf,
@@ -57,7 +58,7 @@ Ctrl-C or a spent limit the same command with --resume goes on behind the last c
 never decided twice; encrypted rows that were under way when the process died are counted again.
 
 Exit status: 0 all rows scored, 1 some are invalid or the run failed, 2 wrong usage, ${INTERRUPTED} stopped by Ctrl-C.
-${SECRETS_HELP}
+${SERVICE_HELP}${PASSPHRASE_HELP}
 
 Examples:
   $ veilrisk score transactions.csv.gz --encrypted --key caller.vrk --url https://scores.bank.example --out scores.csv

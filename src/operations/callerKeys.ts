@@ -22,7 +22,7 @@ import {
   sealKeyFile,
 } from '../client/client.ts';
 import { type PublicPart, registerPublicKey, rotatePublicKey } from '../client/keyRegistry.ts';
-import type { ServiceOptions } from '../client/service.ts';
+import { openService, type ServiceOptions } from '../client/service.ts';
 import { ClientError, ContractError, RequestError, StoreError } from '../errors.ts';
 
 const PRIVATE_MODE = 0o600;
@@ -64,7 +64,7 @@ export async function registerKeyFile(
   path: string,
   options: { days?: number | undefined } = {},
 ): Promise<KeyReply> {
-  return registerPublicKey(service, await readPublicPart(path), options);
+  return registerPublicKey(openService(service), await readPublicPart(path), options);
 }
 
 /**
@@ -94,7 +94,7 @@ export async function rotateKeyFile(
       fix: 'Name a new file; it is created.',
     });
   }
-  return { ...(await rotatePublicKey(service, old.keyId, next, options)), created };
+  return { ...(await rotatePublicKey(openService(service), old.keyId, next, options)), created };
 }
 
 /** @param key a key file or a key id */

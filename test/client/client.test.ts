@@ -283,6 +283,15 @@ describe('secrets', () => {
     }
   });
 
+  test('an idempotency key that no header can carry is refused before anything is sent', async () => {
+    const before = node.seen.length;
+    const mine = createClient({ url, apiKey: 'vrk_test' });
+    await expect(mine.score(transactions[0], { idempotencyKey: 'two\nlines' })).rejects.toMatchObject({
+      ...{ code: 'OPTION_INVALID', where: 'idempotencyKey' },
+    });
+    expect(node.seen).toHaveLength(before);
+  });
+
   test.each([
     ['url', 'ftp://node.example'],
     ['url', 'https://user:secret@node.example'],
