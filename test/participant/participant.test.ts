@@ -70,7 +70,8 @@ test('a plan on which nobody decides goes on without the bank, and a late decisi
 
 test('a plan that the operator ends while a person thinks is over for all banks', async () => {
   await propose(30_000);
-  await until(() => asked >= 1);
+  // An answer that comes after the end is refused, and its bank then tells that reason.
+  await until(async () => asked >= 1 && (await report()).answers.length === 2);
   const ended = () =>
     abortPlan({ roster, key: operator, planId: plan.id, url: aggregator.url, reason: 'A wrong contract.' });
   expect(await ended()).toEqual({ state: 'aborted' });

@@ -12,9 +12,12 @@ import { openEncryptionPool } from '../../src/workers/encryptionPool.ts';
 import { headerOf, modelOf } from '../encryption/support.ts';
 
 const threads: Worker[] = [];
+const exits: Promise<unknown>[] = [];
 let killLoading = 0;
 process.on('worker', (worker) => {
   threads.push(worker);
+  // From its beginning: a thread that is ended while it loads may have gone before anybody waits for that.
+  exits.push(once(worker, 'exit'));
   if (killLoading-- > 0) worker.terminate();
 });
 
@@ -28,9 +31,8 @@ await pool.warmed;
 const job = { model, publicKey: key.publicKey, request };
 const codeOf = (error: unknown) => (error instanceof EncryptionError ? error.code : 'unknown');
 const first = pool.score(job).then(() => 'accepted', codeOf);
-const ended = once(threads[0], 'exit');
 threads[0].terminate();
-await ended;
+await exits[0];
 const outcome = await first;
 const readyWithout = pool.ready();
 const second = await pool.score(job).then(() => 'accepted', codeOf);
@@ -40,7 +42,7 @@ const before = threads.length;
 killLoading = 3;
 threads[before - 1].terminate();
 while (threads.length < before + 3) await sleep(10);
-await once(threads[before + 2], 'exit');
+await exits[before + 2];
 const readyWhenAllDied = pool.ready();
 while (!pool.ready()) await sleep(20);
 const third = await pool.score(job).then(() => 'accepted', codeOf);
