@@ -16,6 +16,15 @@ import { encryptionPool, roomyPool } from './encryptionRoom.ts';
 import { allowance, auditedRefusals, checkAllowance, encryptedDraft, type VectorAllowance } from './metering.ts';
 import { champion } from './models.ts';
 
+export interface EncryptedRequest {
+  caller: Caller;
+  requestId: string;
+  /** Whole frame. */
+  request: Uint8Array;
+  /** Aborts when nobody waits any more. */
+  gone?: AbortSignal;
+}
+
 export interface EncryptedScores {
   /** Whole reply frame. */
   reply: Uint8Array;
@@ -42,22 +51,13 @@ export async function largestEncryptedRequest(context: NodeContext, owner?: stri
 }
 
 /**
- * @throws EncryptionError FRAME_*, CIPHERTEXT_*, ENCRYPTION_INPUT, POOL_FULL, WORKER_*; RequestError KEY_UNKNOWN, NO_MODEL, NOT_READY;
- * KEY_REVOKED, KEY_EXPIRED, VECTOR_LIMIT, REQUEST_REPLAYED; LearningError MODEL_CONTRACT_MISMATCH when the request is for another model or contract than the champion's
+ * @throws EncryptionError FRAME_*, CIPHERTEXT_*, ENCRYPTION_INPUT, POOL_FULL, WORKER_*; RequestError KEY_UNKNOWN,
+ * KEY_REVOKED, KEY_EXPIRED, VECTOR_LIMIT, REQUEST_REPLAYED, NO_MODEL, NOT_READY; LearningError MODEL_CONTRACT_MISMATCH
+ * when the request is for another model or contract than the champion's
  */
 export async function scoreEncrypted(
   context: NodeContext,
-  {
-    caller,
-    requestId,
-    request,
-    gone,
-  }: {
-    caller: Caller;
-    requestId: string;
-    request: Uint8Array /** Aborts when nobody waits any more. */;
-    gone?: AbortSignal;
-  },
+  { caller, requestId, request, gone }: EncryptedRequest,
 ): Promise<EncryptedScores> {
   const pool = encryptionPool(context);
   const { keyId, contractHash, modelHash, preset, layout, transactions } = readFrameHeader('request', request);
