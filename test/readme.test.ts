@@ -40,7 +40,9 @@ test('every verb of the table explains itself, and no verb is missing', () => {
     verb,
     subverbs: subverbs?.split(', ') ?? [],
   }));
-  const listed = [...veilrisk('--help').matchAll(/^ {2}([a-z-]+)(?: \[options\])?(?: <[a-z]+>)? {2,}/gm)].map(([, verb]) => verb);
+  const listed = [...veilrisk('--help').matchAll(/^ {2}([a-z-]+)(?: \[options\])?(?: <[a-z]+>)? {2,}/gm)].map(
+    ([, verb]) => verb,
+  );
   expect(rows.map(({ verb }) => verb).sort()).toEqual(listed.filter((verb) => verb !== 'help').sort());
   for (const { verb, subverbs } of rows) {
     const help = veilrisk(verb, '--help');
