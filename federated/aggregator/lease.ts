@@ -54,7 +54,8 @@ export class Leases {
   async release(): Promise<void> {
     this.#tokens.clear();
     await this.#database.pool.query(
-      'UPDATE plans SET lease_expires_at = clock_timestamp() WHERE lease_holder = $1 AND ended_at IS NULL',
+      // Not the time of day: the column rounds to milliseconds, and half of one too late is still held.
+      'UPDATE plans SET lease_expires_at = NULL WHERE lease_holder = $1 AND ended_at IS NULL',
       [this.#process],
     );
   }
